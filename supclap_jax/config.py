@@ -1,0 +1,333 @@
+"""The configuration of a run: every field with its default, and the checks it must pass.
+
+A recipe is a Python file with `get_config(arg)` that starts from `default()` and changes fields.
+"""
+
+import difflib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+LANGUAGES = (
+    "eng_Latn",
+    "fra_Latn",
+    "deu_Latn",
+    "spa_Latn",
+    "nld_Latn",
+    "cat_Latn",
+    "jpn_Jpan",
+    "zho_Hans",
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says what was given and what to do."""
+
+
+def default() -> ConfigDict:
+    """The default of every field. CED-Base and SONAR as in SupCLAP, InfoNCE without SVR."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, dropout and the order of the data
+    config.total_steps = 10_000
+    config.batch_size = 24  # pairs in one step, over all devices
+    config.eval_every = 1_000  # steps between evaluations on the validation clips
+    config.checkpoint_every = 1_000  # steps between checkpoints
+    config.log_every = 10  # steps between lines of metrics.jsonl
+    config.keep_last = 2  # newest checkpoints kept, beside the best one
+    config.max_bad_steps = 10  # non-finite steps in a row before training stops
+
+    config.loss = ConfigDict()
+    config.loss.base = "info_nce"  # "info_nce" or "siglip"
+    config.loss.same_id = "positive"  # other pairs of the same clip: "positive" or "ignore"
+    config.loss.svr = ConfigDict()
+    config.loss.svr.radius = "none"  # "none", "fixed", "static" (learned) or "dynamic" (predicted)
+    config.loss.svr.direction = "both"  # "both", "text_to_audio" or "audio_to_text"
+    config.loss.svr.alpha = 1.0  # weight of the SVR term
+    config.loss.svr.beta = 0.01  # weight of the radius constraint
+    config.loss.svr.fixed_radius = 0.1  # of "fixed"; unit embeddings are 0 to 2 apart
+    config.loss.svr.initial_radius = 0.1  # where "static" and "dynamic" start
+    config.loss.svr.shared = False  # one radius model for both directions
+    config.loss.svr.features = "summary"  # of "dynamic": "summary" or "row" (the paper's)
+    config.loss.svr.hidden = 64  # of "dynamic": width of the MLP's two hidden layers
+    config.loss.svr.activation = "relu"  # of "dynamic": "relu", "gelu" or "tanh"
+    config.loss.svr.detach = True  # of "dynamic": no gradient from the radius into its input
+
+    config.temperature = ConfigDict()
+    config.temperature.initial = 0.07  # logits are similarity / temperature
+    config.temperature.learned = True
+    config.temperature.minimum = 0.01  # a learned temperature stays above
+    config.temperature.initial_bias = -10.0  # of "siglip": learned bias of the logits
+
+    config.audio = ConfigDict()  # the CED encoder; defaults are CED-Base
+    config.audio.dim = 768
+    config.audio.depth = 12
+    config.audio.heads = 12
+    config.audio.seconds = 10.0  # clips are cropped or zero-padded to this length
+
+    config.text = ConfigDict()  # the SONAR text encoder
+    config.text.dim = 1024
+    config.text.depth = 24
+    config.text.heads = 16
+    config.text.ffn_dim = 8192
+    config.text.dropout = 0.1
+    config.text.vocab_size = 8_000  # sentencepiece pieces learned from the training captions
+    config.text.max_tokens = 64  # language tag and end included; longer captions are cut
+
+    config.projection_dim = 1024  # of the common space
+    config.compute_dtype = "float32"  # of the encoders: "float32" or "bfloat16"
+
+    config.optimizer = ConfigDict()  # AdamW with linear warm-up and cosine decay to zero
+    config.optimizer.learning_rate = 5e-5
+    config.optimizer.warmup_steps = 500
+    config.optimizer.weight_decay = 0.0  # of matrices only
+    config.optimizer.clip_norm = 1.0  # global norm of the gradient
+    config.radius_optimizer = ConfigDict()  # of the radius model, when it has parameters
+    config.radius_optimizer.learning_rate = 1e-3
+    config.radius_optimizer.warmup_steps = 100
+    config.radius_optimizer.weight_decay = 0.0
+    config.radius_optimizer.clip_norm = 1.0
+
+    config.data = ConfigDict()
+    config.data.path = ""  # folder in Clotho 2.1's layout
+    config.data.languages = ("eng_Latn",)  # caption languages; the first is the headline one
+    config.data.on_bad_clip = "error"  # unreadable audio: "error" or "skip"
+    config.data.workers = 1  # processes that decode audio; 0 decodes in threads
+    config.data.prefetch = 8  # batches kept ready by each worker
+
+    config.evaluate = ConfigDict()
+    config.evaluate.batch_size = 64
+    config.evaluate.resamples = 1_000  # of the bootstrap over clips
+
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # devices that share a batch; -1 is all there are
+    return config
+
+
+VARIANTS = {
+    "info_nce": ("info_nce", "none"),
+    "static": ("info_nce", "static"),
+    "dynamic": ("info_nce", "dynamic"),
+    "siglip": ("siglip", "none"),
+    "siglip_static": ("siglip", "static"),
+    "siglip_dynamic": ("siglip", "dynamic"),
+}
+
+
+def set_variant(config: ConfigDict, variant: str) -> None:
+    """Sets base loss and radius from a recipe's argument, a name in `VARIANTS`."""
+    if variant not in VARIANTS:
+        raise ConfigError(f"unknown variant {variant!r}; expected one of {', '.join(VARIANTS)}")
+    config.loss.base, config.loss.svr.radius = VARIANTS[variant]
+    if config.loss.base == "siglip":
+        config.temperature.initial = 0.1
+
+
+CHOICES = {
+    "loss.base": ("info_nce", "siglip"),
+    "loss.same_id": ("positive", "ignore"),
+    "loss.svr.radius": ("none", "fixed", "static", "dynamic"),
+    "loss.svr.direction": ("both", "text_to_audio", "audio_to_text"),
+    "loss.svr.features": ("row", "summary"),
+    "loss.svr.activation": ("relu", "gelu", "tanh"),
+    "compute_dtype": ("float32", "bfloat16"),
+    "data.on_bad_clip": ("error", "skip"),
+}
+
+NON_NEGATIVE = (
+    "loss.svr.alpha",
+    "loss.svr.beta",
+    "optimizer.warmup_steps",
+    "optimizer.weight_decay",
+    "radius_optimizer.warmup_steps",
+    "radius_optimizer.weight_decay",
+    "data.workers",
+    "text.dropout",
+    "seed",
+)
+POSITIVE = (
+    "total_steps",
+    "batch_size",
+    "eval_every",
+    "checkpoint_every",
+    "log_every",
+    "keep_last",
+    "max_bad_steps",
+    "loss.svr.hidden",
+    "temperature.initial",
+    "temperature.minimum",
+    "audio.dim",
+    "audio.depth",
+    "audio.heads",
+    "audio.seconds",
+    "text.dim",
+    "text.depth",
+    "text.heads",
+    "text.ffn_dim",
+    "text.vocab_size",
+    "text.max_tokens",
+    "projection_dim",
+    "optimizer.learning_rate",
+    "optimizer.clip_norm",
+    "radius_optimizer.learning_rate",
+    "radius_optimizer.clip_norm",
+    "data.prefetch",
+    "evaluate.batch_size",
+    "evaluate.resamples",
+)
+
+
+def _svr(config: ConfigDict) -> bool:
+    return config.loss.svr.radius != "none"
+
+
+def _learned_radius(config: ConfigDict) -> bool:
+    return config.loss.svr.radius in ("static", "dynamic")
+
+
+def _dynamic(config: ConfigDict) -> bool:
+    return config.loss.svr.radius == "dynamic"
+
+
+# A key, or all keys below it, and when a run uses it. Keys not listed are always used.
+USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
+    "loss.svr.direction": ("loss.svr.radius other than 'none'", _svr),
+    "loss.svr.alpha": ("loss.svr.radius other than 'none'", _svr),
+    "loss.svr.beta": ("loss.svr.radius other than 'none'", _svr),
+    "loss.svr.fixed_radius": (
+        "loss.svr.radius = 'fixed'",
+        lambda config: config.loss.svr.radius == "fixed",
+    ),
+    "loss.svr.initial_radius": ("loss.svr.radius = 'static' or 'dynamic'", _learned_radius),
+    "loss.svr.shared": (
+        "loss.svr.radius = 'static' or 'dynamic' and loss.svr.direction = 'both'",
+        lambda config: _learned_radius(config) and config.loss.svr.direction == "both",
+    ),
+    "loss.svr.features": ("loss.svr.radius = 'dynamic'", _dynamic),
+    "loss.svr.hidden": ("loss.svr.radius = 'dynamic'", _dynamic),
+    "loss.svr.activation": ("loss.svr.radius = 'dynamic'", _dynamic),
+    "loss.svr.detach": ("loss.svr.radius = 'dynamic'", _dynamic),
+    "radius_optimizer": ("loss.svr.radius = 'static' or 'dynamic'", _learned_radius),
+    "temperature.minimum": (
+        "temperature.learned = True",
+        lambda config: config.temperature.learned,
+    ),
+    "temperature.initial_bias": (
+        "loss.base = 'siglip'",
+        lambda config: config.loss.base == "siglip",
+    ),
+}
+
+# Keys that change how a run is operated but not its result: a resumed run may change them.
+OPERATIONAL = (
+    "checkpoint_every",
+    "data.path",
+    "data.prefetch",
+    "data.workers",
+    "eval_every",
+    "evaluate.batch_size",
+    "evaluate.resamples",
+    "keep_last",
+    "log_every",
+    "max_bad_steps",
+    "mesh.data",
+)
+
+
+def flatten(config: ConfigDict) -> dict[str, object]:
+    """All values by dotted key, as JSON knows them (tuples as lists)."""
+
+    def walk(prefix, value):
+        if isinstance(value, dict):
+            for name, child in value.items():
+                yield from walk(f"{prefix}.{name}" if prefix else name, child)
+        else:
+            yield prefix, list(value) if isinstance(value, tuple) else value
+
+    return dict(walk("", config.to_dict()))
+
+
+def nearest_key(key: str, config: ConfigDict) -> str:
+    """The existing key most like `key`: same last name if there is one, else closest spelling."""
+    keys = list(flatten(config))
+    leaves = [known for known in keys if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    return difflib.get_close_matches(key, leaves or keys, n=1, cutoff=0.0)[0]
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ConfigError for an unknown, wrongly typed, impossible or unused field."""
+    defaults = flatten(default())
+    values = flatten(config)
+    for key in values:
+        if key not in defaults:
+            near = nearest_key(key, default())
+            raise ConfigError(f"unknown config key {key!r}; the nearest known key is {near!r}")
+    for key, normal in defaults.items():
+        if key not in values:
+            raise ConfigError(f"config key {key!r} is missing; its default is {normal!r}")
+        _check_type(key, values[key], normal)
+    for key, choices in CHOICES.items():
+        if values[key] not in choices:
+            raise ConfigError(f"{key} is {values[key]!r}; expected one of {', '.join(choices)}")
+    for key in POSITIVE:
+        if not values[key] > 0:
+            raise ConfigError(f"{key} is {values[key]}; expected a number above zero")
+    for key in NON_NEGATIVE:
+        if not values[key] >= 0:
+            raise ConfigError(f"{key} is {values[key]}; expected zero or more")
+    for tower in ("audio", "text"):
+        dim, heads = values[f"{tower}.dim"], values[f"{tower}.heads"]
+        if dim % heads:
+            raise ConfigError(f"{tower}.dim {dim} is not divisible by {tower}.heads {heads}")
+    for language in values["data.languages"]:
+        if language not in LANGUAGES:
+            raise ConfigError(
+                f"data.languages names {language!r}; expected some of {', '.join(LANGUAGES)}"
+            )
+    if not values["data.languages"]:
+        raise ConfigError("data.languages is empty; name at least one, such as 'eng_Latn'")
+    for key, (condition, is_used) in USED.items():
+        for name in values:
+            if (name == key or name.startswith(f"{key}.")) and not is_used(config):
+                _refuse_unused(name, values[name], defaults[name], condition)
+
+
+def _check_type(key: str, value: object, normal: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if type(value) is type(normal) or (isinstance(normal, float) and number):
+        return
+    raise ConfigError(f"{key} is {value!r}; expected a {type(normal).__name__} such as {normal!r}")
+
+
+def _refuse_unused(key: str, value: object, normal: object, condition: str) -> None:
+    if value != normal:
+        raise ConfigError(
+            f"{key} is set to {value!r}, but only a run with {condition} uses it; "
+            f"leave it at {normal!r}, or change that"
+        )
+
+
+def save(config: ConfigDict, path: Path) -> None:
+    """Writes the config as JSON, readable by `load`."""
+    path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def load(path: Path) -> ConfigDict:
+    """Reads what `save` wrote, locked. Raises ConfigError where that is not a valid config."""
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+        config.data.languages = tuple(config.data.languages)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a readable config: {error}") from error
+    validate(config)
+    return config.lock()
+
+
+def changed_keys(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Keys, apart from operational ones, in which two configs differ."""
+    old_values, new_values = flatten(old), flatten(new)
+    keys = sorted(set(old_values) | set(new_values))
+    return [
+        key for key in keys if key not in OPERATIONAL and old_values.get(key) != new_values.get(key)
+    ]

@@ -1,0 +1,73 @@
+"""Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from supclap_jax.data.audio import read_clip
+from supclap_jax.data.datasets import Clips
+from supclap_jax.data.text import Tokenizer
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPair(grain.transforms.RandomMap):
+    """Clip index -> audio at a random position with a random caption in a random language."""
+
+    clips: Clips
+    tokenizer: Tokenizer
+    seconds: float
+    max_tokens: int
+
+    def random_map(self, index: int, rng: np.random.Generator) -> Batch:
+        languages = list(self.clips.captions)
+        language = languages[rng.integers(len(languages))]
+        captions = self.clips.captions[language][index]
+        caption = captions[rng.integers(len(captions))]
+        return {
+            "audio": read_clip(self.clips.paths[index], self.seconds, rng.random()),
+            "tokens": self.tokenizer.encode(caption, language, self.max_tokens),
+            "ids": np.int32(index),
+        }
+
+
+def training_batches(
+    clips: Clips,
+    tokenizer: Tokenizer,
+    config: ConfigDict,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+) -> Iterator[Batch]:
+    """Endless training batches from `start_step` on, this host's share of each.
+
+    Global batch k is the same set of examples, crops and captions for any number of hosts and
+    workers and wherever the stream starts: randomness is drawn by position before the slicing.
+
+    Yields:
+      "audio" float32 `[batch, samples]`, "tokens" int32 `[batch, max_tokens]` and "ids" int32
+      `[batch]`, the clip's number; batch is `config.batch_size / hosts`.
+    """
+    per_host = config.batch_size // hosts
+    load = LoadPair(clips, tokenizer, config.audio.seconds, config.text.max_tokens)
+    stream = grain.MapDataset.range(len(clips)).seed(config.seed).shuffle().repeat()
+    stream = stream.random_map(load)[host::hosts][start_step * per_host :].batch(per_host)
+    if config.data.workers == 0:
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=config.data.prefetch)
+        return iter(stream.to_iter_dataset(options))
+    batches = stream.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    workers = grain.MultiprocessingOptions(
+        num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
+    )
+    return iter(batches.mp_prefetch(workers))
+
+
+def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[np.ndarray]:
+    """The beginning of each clip in order, float32 `[batch_size, samples]`; the last may be short."""
+    stream = grain.MapDataset.source(clips.paths).map(lambda path: read_clip(path, seconds))
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)

@@ -1,0 +1,16 @@
+"""Contrastive losses as pure functions of arrays; needs only jax and numpy."""
+
+from supclap_jax.losses.info_nce import info_nce, symmetric_info_nce
+from supclap_jax.losses.siglip import siglip
+from supclap_jax.losses.supclap import supclap
+from supclap_jax.losses.svr import radius_constraint, support_vectors, svr
+
+__all__ = [
+    "info_nce",
+    "radius_constraint",
+    "siglip",
+    "supclap",
+    "support_vectors",
+    "svr",
+    "symmetric_info_nce",
+]

@@ -1,0 +1,92 @@
+"""InfoNCE: each query's cross entropy against all keys of the batch."""
+
+import jax
+import jax.numpy as jnp
+
+from supclap_jax.losses.similarity import (
+    check_pairs,
+    other_pair_of_same_clip,
+    same_clip,
+    similarity,
+)
+
+
+def info_nce(
+    query: jax.Array,
+    key: jax.Array,
+    logit_scale: jax.Array | float,
+    *,
+    ids: jax.Array | None = None,
+    same_id: str = "positive",
+) -> jax.Array:
+    """One direction of InfoNCE: the mean over queries of the cross entropy against all keys.
+
+    `loss = mean_i [ log sum_j exp(s q_i.k_j) - s q_i.k_i ]`, s = `logit_scale`
+    (van den Oord et al. 2018, arXiv 1807.03748).
+
+    Args:
+      query: float `[batch, dim]`; L2-normalised, except support vectors.
+      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
+      logit_scale: scalar, 1 / temperature.
+      ids: int `[batch]`; pairs with the same id show the same clip.
+      same_id: what keys of the same clip are to a query. "positive": they share the target mass
+        uniformly. "ignore": they leave the sum, only the own pair stays.
+
+    Returns:
+      float32 scalar (float64 for float64 inputs).
+
+    Raises:
+      ValueError: shapes that do not fit, or an unknown `same_id`.
+      TypeError: embeddings that are not float, or ids that are not int.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.eye(4)
+    >>> round(float(info_nce(x, x, 10.0)), 6)  # log(1 + 3 exp(-10))
+    0.000136
+    """
+    check_pairs(query, key, ids, same_id)
+    return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
+
+
+def symmetric_info_nce(
+    audio: jax.Array,
+    text: jax.Array,
+    logit_scale: jax.Array | float,
+    *,
+    ids: jax.Array | None = None,
+    same_id: str = "positive",
+) -> jax.Array:
+    """The mean of `info_nce` in both directions, from one similarity matrix.
+
+    The loss of CLIP (Radford et al. 2021, arXiv 2103.00020). Arguments, result and errors are
+    those of `info_nce`; audio and text may be exchanged.
+
+    >>> import jax.numpy as jnp
+    >>> audio, text = jnp.eye(3), jnp.eye(3)[:, ::-1]
+    >>> both = info_nce(audio, text, 5.0) + info_nce(text, audio, 5.0)
+    >>> bool(jnp.isclose(symmetric_info_nce(audio, text, 5.0), both / 2))
+    True
+    """
+    check_pairs(audio, text, ids, same_id)
+    scores = similarity(audio, text)
+    audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
+    text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))
+    return (audio_to_text + text_to_audio) / 2
+
+
+def _cross_entropy(
+    scores: jax.Array, logit_scale: jax.Array | float, ids: jax.Array | None, same_id: str
+) -> jax.Array:
+    """Cross entropy `[batch]` of each row of `scores [batch, batch]`.
+
+    The target is subtracted before scaling: near convergence the loss and its gradient with
+    respect to the scale are small differences of large numbers otherwise.
+    """
+    target = jnp.diagonal(scores)
+    if ids is not None and same_id == "positive":
+        same = same_clip(ids)
+        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / jnp.sum(same, axis=1)
+    margin = (scores - target[:, None]) * logit_scale
+    if ids is not None and same_id == "ignore":
+        margin = jnp.where(other_pair_of_same_clip(ids), -jnp.inf, margin)
+    return jax.nn.logsumexp(margin, axis=1)

@@ -1,0 +1,58 @@
+"""SigLIP: every pair of the batch as a binary classification of its own."""
+
+import jax
+import jax.numpy as jnp
+
+from supclap_jax.losses.similarity import (
+    check_pairs,
+    other_pair_of_same_clip,
+    same_clip,
+    similarity,
+)
+
+
+def siglip(
+    query: jax.Array,
+    key: jax.Array,
+    logit_scale: jax.Array | float,
+    logit_bias: jax.Array | float,
+    *,
+    ids: jax.Array | None = None,
+    same_id: str = "positive",
+) -> jax.Array:
+    """Sigmoid loss over all pairs of the batch (Zhai et al. 2023, arXiv 2303.15343).
+
+    `loss = -(1/batch) sum_ij log sigmoid( z_ij (s q_i.k_j + b) )`, z = +1 for positives and -1
+    for all others, s = `logit_scale`, b = `logit_bias`.
+
+    Args:
+      query: float `[batch, dim]`; L2-normalised, except support vectors.
+      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
+      logit_scale: scalar, 1 / temperature.
+      logit_bias: scalar; usually starts at -10, since nearly all pairs are negatives.
+      ids: int `[batch]`; pairs with the same id show the same clip.
+      same_id: "positive": all pairs of one clip are positives. "ignore": their terms are dropped,
+        only the own pair stays; the sum is still divided by the batch.
+
+    Returns:
+      float32 scalar (float64 for float64 inputs).
+
+    Raises:
+      ValueError: shapes that do not fit, or an unknown `same_id`.
+      TypeError: embeddings that are not float, or ids that are not int.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.eye(2)
+    >>> round(float(siglip(x, x, 10.0, -5.0)), 6)  # 2 log(1 + exp(-5)), both kinds of pair alike
+    0.013431
+    """
+    check_pairs(query, key, ids, same_id)
+    logits = similarity(query, key) * logit_scale + logit_bias
+    batch = query.shape[0]
+    positive = jnp.eye(batch, dtype=bool)
+    if ids is not None and same_id == "positive":
+        positive = same_clip(ids)
+    losses = jax.nn.softplus(jnp.where(positive, -logits, logits))
+    if ids is not None and same_id == "ignore":
+        losses = jnp.where(other_pair_of_same_clip(ids), 0, losses)
+    return jnp.sum(losses) / batch

@@ -1,0 +1,53 @@
+"""What the losses share: checked inputs, dot products, and which pairs show the same clip."""
+
+import jax
+import jax.numpy as jnp
+
+SAME_ID = ("positive", "ignore")
+
+
+def similarity(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Dot products `[batch, batch]` of `query` with every `key`, both `[batch, dim]`.
+
+    Accumulated in float32, or in float64 where both inputs are.
+    """
+    dtype = jnp.promote_types(jnp.promote_types(query.dtype, key.dtype), jnp.float32)
+    return jnp.matmul(query, key.T, preferred_element_type=dtype)
+
+
+def distance(audio: jax.Array, text: jax.Array) -> jax.Array:
+    """Euclidean distance `[batch]` of each pair, in float32; its gradient is zero where it is."""
+    difference = audio.astype(jnp.promote_types(audio.dtype, jnp.float32)) - text
+    squared = jnp.sum(difference * difference, axis=-1)
+    apart = squared > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+
+
+def same_clip(ids: jax.Array) -> jax.Array:
+    """Bool `[batch, batch]`: True where pair i and pair j show the same clip."""
+    return ids[:, None] == ids[None, :]
+
+
+def other_pair_of_same_clip(ids: jax.Array) -> jax.Array:
+    """Like `same_clip`, without the pairs themselves on the diagonal."""
+    return same_clip(ids) & ~jnp.eye(ids.shape[0], dtype=bool)
+
+
+def check_pairs(query: jax.Array, key: jax.Array, ids: jax.Array | None, same_id: str) -> None:
+    """Raises ValueError or TypeError unless the arguments of a contrastive loss fit together."""
+    for name, array in (("first", query), ("second", key)):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"the {name} embeddings are {array.dtype}; expected a float dtype")
+    if query.ndim != 2 or query.shape != key.shape:
+        raise ValueError(
+            f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
+            "[batch, dim] for both"
+        )
+    if same_id not in SAME_ID:
+        raise ValueError(f"same_id is {same_id!r}; expected one of {SAME_ID}")
+    if ids is None:
+        return
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
+    if ids.shape != query.shape[:1]:
+        raise ValueError(f"ids have shape {ids.shape}; expected {query.shape[:1]}, one for a pair")

@@ -1,0 +1,123 @@
+"""Support Vector Regularization: move the queries towards their positives, then contrast.
+
+SupCLAP (arXiv 2509.21033). With `u = (positive - anchor) / d` and `d = |positive - anchor|`, the
+support vector is `anchor + R u`. Its Jacobian with respect to the anchor is
+`u u^T + (1 - R/d) (I - u u^T)`: of the loss's pull and push on the support vector, the part along
+`u` reaches the anchor whole, the part across it scaled by the contraction factor `1 - R/d`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from supclap_jax.losses.similarity import distance
+
+DIRECTIONS = ("both", "text_to_audio", "audio_to_text")
+
+
+def support_vectors(anchor: jax.Array, positive: jax.Array, radius: jax.Array | float) -> jax.Array:
+    """Moves each anchor by `radius` towards its positive: `anchor + R (positive - anchor) / d`.
+
+    The result is not normalised again, and the gradient flows through the direction: without
+    either, the contraction factor is lost. Where anchor and positive coincide, the anchor stays.
+
+    Args:
+      anchor: float `[batch, dim]`, L2-normalised.
+      positive: float `[batch, dim]`, L2-normalised.
+      radius: scalar or `[batch]`; any sign, any size (`radius_constraint` keeps it in [0, d]).
+
+    Returns:
+      `[batch, dim]` of the anchor's dtype.
+
+    Raises:
+      ValueError: shapes that do not fit.
+
+    >>> import jax.numpy as jnp
+    >>> support_vectors(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), 2**0.5)
+    Array([[0., 1.]], dtype=float32)
+    """
+    if anchor.ndim != 2 or anchor.shape != positive.shape:
+        raise ValueError(
+            f"anchor and positive have shapes {anchor.shape} and {positive.shape}; expected the "
+            "same [batch, dim] for both"
+        )
+    if jnp.shape(radius) not in ((), anchor.shape[:1]):
+        raise ValueError(
+            f"radius has shape {jnp.shape(radius)}; expected a scalar or {anchor.shape[:1]}"
+        )
+    apart = distance(anchor, positive)
+    share = jnp.where(apart > 0, radius / jnp.where(apart > 0, apart, 1), 0)
+    moved = anchor + share[:, None] * (positive.astype(share.dtype) - anchor)
+    return moved.astype(anchor.dtype)
+
+
+def svr(
+    audio: jax.Array,
+    text: jax.Array,
+    audio_radius: jax.Array | float | None,
+    text_radius: jax.Array | float | None,
+    contrast: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    direction: str = "both",
+) -> jax.Array:
+    """Any one-directional contrastive loss, taken at the support vectors.
+
+    "text_to_audio" is `contrast(support_vectors(text, audio, text_radius), audio)`,
+    "audio_to_text" the same with audio and text exchanged, "both" the mean of the two.
+
+    Args:
+      audio: float `[batch, dim]`, L2-normalised.
+      text: float `[batch, dim]`, L2-normalised; pair i is the positive.
+      audio_radius: scalar or `[batch]`; unused (may be None) for "text_to_audio".
+      text_radius: scalar or `[batch]`; unused (may be None) for "audio_to_text".
+      contrast: `contrast(query, key) -> scalar`, such as
+        `lambda query, key: info_nce(query, key, logit_scale)`.
+      direction: "both", "text_to_audio" or "audio_to_text".
+
+    Returns:
+      scalar, what `contrast` returns.
+
+    Raises:
+      ValueError: an unknown direction, a radius that the direction needs but is None, or shapes
+        that do not fit.
+
+    >>> import jax.numpy as jnp
+    >>> from supclap_jax.losses import info_nce
+    >>> audio, text = jnp.eye(3), jnp.eye(3)[::-1]
+    >>> contrast = lambda query, key: info_nce(query, key, 10.0)
+    >>> radius_0 = svr(audio, text, None, 0.0, contrast, direction="text_to_audio")
+    >>> bool(radius_0 == contrast(text, audio))
+    True
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction is {direction!r}; expected one of {DIRECTIONS}")
+    needed = {"text_radius": text_radius, "audio_radius": audio_radius}
+    if direction != "both":
+        del needed["audio_radius" if direction == "text_to_audio" else "text_radius"]
+    for name, radius in needed.items():
+        if radius is None:
+            raise ValueError(f"{name} is None; direction {direction!r} needs a scalar or [batch]")
+    losses = []
+    if direction != "audio_to_text":
+        losses.append(contrast(support_vectors(text, audio, text_radius), audio))
+    if direction != "text_to_audio":
+        losses.append(contrast(support_vectors(audio, text, audio_radius), text))
+    return sum(losses) / len(losses)
+
+
+def radius_constraint(radius: jax.Array | float, distance: jax.Array) -> jax.Array:
+    """Keeps radii between zero and the pair's distance: `mean( relu(R - d) + relu(-R) )`.
+
+    Args:
+      radius: scalar or `[batch]`.
+      distance: float `[batch]`, `|audio - text|` of each pair.
+
+    Returns:
+      float32 scalar (float64 for float64 inputs), zero where all `0 <= R <= d`.
+
+    >>> import jax.numpy as jnp
+    >>> float(radius_constraint(jnp.array([0.5, 2.0, -1.0]), jnp.ones(3)))  # (0 + 1 + 1) / 3
+    0.6666666865348816
+    """
+    return jnp.mean(jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius)))

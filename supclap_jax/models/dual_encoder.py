@@ -1,0 +1,77 @@
+"""The dual encoder: CED for audio, SONAR for text, one projection each, and the temperature."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from supclap_jax.models.ced import CED
+from supclap_jax.models.log_mel import log_mel
+from supclap_jax.models.sonar import SonarTextEncoder
+
+
+class Projection(nn.Module):
+    """`Linear -> ReLU -> Linear`, then L2 normalisation; `[batch, any] -> [batch, dim]` float32."""
+
+    dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, embedding: jax.Array) -> jax.Array:
+        hidden = nn.relu(nn.Dense(self.dim, dtype=self.dtype)(embedding))
+        projected = nn.Dense(self.dim, dtype=self.dtype)(hidden).astype(jnp.float32)
+        return projected * jax.lax.rsqrt(jnp.sum(projected**2, axis=-1, keepdims=True) + 1e-12)
+
+
+class DualEncoder(nn.Module):
+    """Audio and text in one space.
+
+    Attributes:
+      audio: encoder of log-mel spectrograms.
+      text: encoder of tokens.
+      projection_dim: size of the common space.
+      temperature: initial temperature tau; logits are similarity / tau.
+      learn_temperature: whether tau is trained (as log(1/tau)).
+      minimum_temperature: a learned tau is never smaller.
+      bias: initial bias of the logits, or None for a loss without one. The bias is learned.
+      dtype: of the encoders' and projections' computation; parameters are float32.
+    """
+
+    audio: CED
+    text: SonarTextEncoder
+    projection_dim: int
+    temperature: float = 0.07
+    learn_temperature: bool = True
+    minimum_temperature: float = 0.01
+    bias: float | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.audio_projection = Projection(self.projection_dim, self.dtype)
+        self.text_projection = Projection(self.projection_dim, self.dtype)
+        if self.learn_temperature:
+            initial = nn.initializers.constant(-math.log(self.temperature))
+            self.log_logit_scale = self.param("log_logit_scale", initial, ())
+        if self.bias is not None:
+            self.logit_bias = self.param("logit_bias", nn.initializers.constant(self.bias), ())
+
+    def encode_audio(self, waveform: jax.Array, train: bool = False) -> jax.Array:
+        """Unit embeddings `[batch, projection_dim]` of `waveform [batch, samples]` at 16 kHz."""
+        return self.audio_projection(self.audio(log_mel(waveform), train=train))
+
+    def encode_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
+        """Unit embeddings `[batch, projection_dim]` of `tokens [batch, length]`."""
+        return self.text_projection(self.text(tokens, train=train))
+
+    def logit_scale(self) -> jax.Array:
+        """1 / tau, a float32 scalar."""
+        if not self.learn_temperature:
+            return jnp.float32(1 / self.temperature)
+        return jnp.minimum(jnp.exp(self.log_logit_scale), 1 / self.minimum_temperature)
+
+    def __call__(self, waveform: jax.Array, tokens: jax.Array, train: bool = False):
+        """Returns audio and text embeddings, 1 / tau, and the bias (None without one)."""
+        audio = self.encode_audio(waveform, train)
+        text = self.encode_text(tokens, train)
+        return audio, text, self.logit_scale(), None if self.bias is None else self.logit_bias

@@ -1,0 +1,98 @@
+"""Log-mel spectrogram: the front end of the CED audio encoder, on the device and in float32."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SAMPLE_RATE = 16_000
+WINDOW = 512
+HOP = 160
+MELS = 64
+DYNAMIC_RANGE_DB = 120.0
+MIN_POWER = 1e-10
+
+_BINS = WINDOW // 2 + 1
+_HOPS_PER_WINDOW = -(-WINDOW // HOP)
+
+
+def log_mel(waveform: jax.Array, *, clamp: str = "clip") -> jax.Array:
+    """Log-mel spectrogram in dB, as CED (Dinkel et al., 2024, arXiv:2308.11957) was trained on.
+
+    dB = 10 log10(max(mel @ |STFT|^2, 1e-10)), raised to at least `maximum - 120`: a centred STFT
+    with reflected edges, a periodic Hann window of 512 samples and a hop of 160, then 64 triangular
+    mel filters on the HTK scale between 0 and 8000 Hz, without area normalisation.
+
+    Args:
+      waveform: mono audio at 16 kHz, nominally in [-1, 1], [batch, samples].
+      clamp: whose maximum the 120 dB count from: each "clip" its own, or the whole "batch" as the
+        reference implementation does, where a quiet clip changes with its neighbours.
+
+    Returns:
+      dB, float32, [batch, 1 + samples // 160, 64].
+
+    Raises:
+      ValueError: if `clamp` is another word, or the waveform has another rank or is too short to be
+        reflected at its edges.
+    """
+    if clamp not in ("clip", "batch"):
+        raise ValueError(f"clamp must be 'clip' or 'batch', got {clamp!r}")
+    if waveform.ndim != 2 or waveform.shape[1] <= WINDOW // 2:
+        raise ValueError(
+            f"waveform must be [batch, samples] with more than {WINDOW // 2} samples, "
+            f"got shape {waveform.shape}"
+        )
+    power = _power_spectrum(waveform.astype(jnp.float32))
+    mel = jnp.matmul(power, mel_filterbank(), precision=jax.lax.Precision.HIGHEST)
+    decibels = 10 * jnp.log10(jnp.maximum(mel, MIN_POWER))
+    loudest = decibels.max(axis=(1, 2) if clamp == "clip" else None, keepdims=True)
+    return jnp.maximum(decibels, loudest - DYNAMIC_RANGE_DB)
+
+
+def mel_filterbank() -> np.ndarray:
+    """Triangular filters, equally spaced on the HTK scale mel = 2595 log10(1 + Hz / 700).
+
+    Returns:
+      float32, [257 frequency bins, 64 mels], each filter with a peak of 1.
+    """
+    nyquist = SAMPLE_RATE / 2
+    edges_mel = np.linspace(0, 2595 * np.log10(1 + nyquist / 700), MELS + 2)
+    edges = 700 * (10 ** (edges_mel / 2595) - 1)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    hertz = np.linspace(0, nyquist, _BINS)[:, None]
+    rising = (hertz - left) / (centre - left)
+    falling = (right - hertz) / (right - centre)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def _power_spectrum(waveform: jax.Array) -> jax.Array:
+    """|STFT|^2, [batch, frames, 257].
+
+    The windowed Fourier transform is a convolution over hops, with the 160 samples of a hop as its
+    channels. An FFT takes 0.6 to 0.9 of the time on a CPU, but is slow on a TPU, and XLA gathers
+    the whole batch onto every device for it.
+    """
+    batch, samples = waveform.shape
+    hops = samples // HOP + _HOPS_PER_WINDOW
+    edge = WINDOW // 2
+    padded = jnp.pad(waveform, ((0, 0), (edge, edge)), mode="reflect")
+    padded = jnp.pad(padded, ((0, 0), (0, max(0, hops * HOP - padded.shape[1]))))
+    spectrum = jax.lax.conv_general_dilated(
+        padded[:, : hops * HOP].reshape(batch, hops, HOP),
+        _windowed_fourier_basis(),
+        window_strides=(1,),
+        padding="VALID",
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    real, imaginary = spectrum[..., :_BINS], spectrum[..., _BINS:]
+    return real**2 + imaginary**2
+
+
+def _windowed_fourier_basis() -> np.ndarray:
+    """Hann window times [cos | sin], zero beyond the window, [4 hops, 160 samples, 2 * 257]."""
+    sample = np.arange(_HOPS_PER_WINDOW * HOP)[:, None]
+    angle = 2 * np.pi * sample / WINDOW
+    window = np.where(sample < WINDOW, 0.5 - 0.5 * np.cos(angle), 0)
+    phase = angle * np.arange(_BINS)
+    basis = window * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    return basis.reshape(_HOPS_PER_WINDOW, HOP, 2 * _BINS).astype(np.float32)

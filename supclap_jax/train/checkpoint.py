@@ -1,0 +1,58 @@
+"""Checkpoints of both train states: asynchronous, the last few and the best on validation."""
+
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from supclap_jax.train.state import RadiusState, TrainState
+
+
+class Checkpoints:
+    """The folder `workdir/checkpoints`.
+
+    Args:
+      workdir: of the run.
+      keep_last: newest checkpoints to keep, beside the one with the highest recall.
+    """
+
+    def __init__(self, workdir: Path, keep_last: int):
+        best = BestN(get_metric_fn=lambda metrics: metrics["recall"], n=1)
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+                best_fn=lambda metrics: metrics["recall"],
+            ),
+        )
+
+    def save(
+        self, states: tuple[TrainState, RadiusState], step: int, recall: float | None = None
+    ) -> None:
+        """Starts to write the states after `step`; `recall` is their validation recall, if known."""
+        self._manager.save(
+            step,
+            args=ocp.args.StandardSave(dict(zip(("train", "radius"), states, strict=True))),
+            metrics=None if recall is None else {"recall": recall},
+        )
+
+    def restore(
+        self, step: int, abstract: tuple[TrainState, RadiusState]
+    ) -> tuple[TrainState, RadiusState]:
+        """Reads the states after `step` in the shapes and shardings of `abstract`."""
+        target = dict(zip(("train", "radius"), abstract, strict=True))
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        return restored["train"], restored["radius"]
+
+    def steps(self) -> list[int]:
+        """Steps with a checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step with the highest validation recall; the newest if none has been evaluated."""
+        best = self._manager.best_step()
+        return best if best is not None else self._manager.latest_step()
+
+    def close(self) -> None:
+        """Waits until every checkpoint is written."""
+        self._manager.close()

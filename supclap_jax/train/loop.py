@@ -1,0 +1,263 @@
+"""Training: from a config and a folder to a trained, evaluated model."""
+
+import math
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from rich.progress import TextColumn
+
+from supclap_jax import config as configs
+from supclap_jax.config import ConfigError
+from supclap_jax.data.datasets import Clips, DataError, read_clotho, without_bad_clips
+from supclap_jax.data.pipeline import training_batches
+from supclap_jax.evaluate.embed import Embedder
+from supclap_jax.evaluate.report import validate
+from supclap_jax.train import workdir as workdirs
+from supclap_jax.train.checkpoint import Checkpoints
+from supclap_jax.train.logging import MetricsWriter, console, progress_bar
+from supclap_jax.train.mesh import make_mesh, put_batch, split
+from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
+from supclap_jax.train.step import make_train_step
+
+
+class Diverged(RuntimeError):
+    """Too many steps in a row had a loss or gradient that was not finite."""
+
+
+class Interrupted(RuntimeError):
+    """A signal ended training after a checkpoint.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, number: int, step: int):
+        name = signal.Signals(number).name
+        super().__init__(f"{name}: stopped after step {step}; the same command continues from there")
+        self.signal = number
+
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains until `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
+
+    Raises:
+      ConfigError, DataError: what was given cannot be trained on; nothing has been compiled.
+      Diverged: `config.max_bad_steps` steps in a row were not finite.
+      Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
+    """
+    configs.validate(config)
+    mesh = make_mesh(config.mesh.data, config.batch_size)
+    clips = load_clips(config, "development")
+    if len(clips) < config.batch_size:
+        raise DataError(
+            f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "
+            "lower it or add clips"
+        )
+    validation = load_clips(config, "validation")
+    workdirs.claim(config, workdir)
+    workdirs.claim_data(clips, workdir)
+    tokenizer = workdirs.load_tokenizer(config, workdir, clips)
+
+    checkpoints = Checkpoints(workdir, config.keep_last)
+    start = max(checkpoints.steps(), default=0)
+    if start:
+        states = checkpoints.restore(start, abstract_states(config, mesh))
+        console.print(f"Continuing after step {start} of {config.total_steps}.")
+    else:
+        states = init_states(config, mesh)
+    _print_summary(config, states, clips, mesh)
+    if start >= config.total_steps:
+        checkpoints.close()
+        return
+
+    train_step = make_train_step(config, mesh)
+    embedder = Embedder(make_model(config), tokenizer, config, split(mesh))
+    batches = training_batches(
+        clips, tokenizer, config, start, jax.process_index(), jax.process_count()
+    )
+    meter = Meter(config)
+    writer = MetricsWriter(workdir, start)
+    bar = progress_bar(TextColumn("{task.fields[status]}"))
+    try:
+        with bar, stop_signals() as stop:
+            task = bar.add_task("training", total=config.total_steps, completed=start, status="")
+            in_flight = None
+            for step in range(start + 1, config.total_steps + 1):
+                # 1. Draw the batch; its transfer starts.
+                with meter.waiting_for_data(in_flight):
+                    batch = put_batch(next(batches), mesh)
+                # 2. Dispatch the step, which returns before it has run.
+                *states, metrics = train_step(*states, batch)
+                # 3. While it runs, read and log the metrics of the step before.
+                if in_flight is not None:
+                    _log(in_flight, meter, writer, bar, task, config)
+                in_flight = step, metrics
+                # 4. Evaluate and checkpoint, the only places where the device waits for the host.
+                evaluates = step % config.eval_every == 0 or step == config.total_steps
+                saves = evaluates or step % config.checkpoint_every == 0 or stop
+                if saves:
+                    _log(in_flight, meter, writer, bar, task, config)
+                    in_flight = None
+                    recall = None
+                    if evaluates:
+                        recall = _validate(embedder, states[0], validation, step, writer)
+                    checkpoints.save(tuple(states), step, recall)
+                    meter.restart()
+                if stop:
+                    raise Interrupted(stop[0], step)
+    finally:
+        checkpoints.close()
+        writer.close()
+
+
+def load_clips(config: ConfigDict, split_name: str) -> Clips:
+    """Reads one split and decodes every file of it once; prints what is skipped.
+
+    Raises:
+      DataError: as `read_clotho` and `without_bad_clips`.
+    """
+    if not config.data.path:
+        raise ConfigError(
+            "data.path is not set; pass --config.data.path=DIR, a folder in Clotho 2.1's layout"
+        )
+    clips = read_clotho(Path(config.data.path), split_name, config.data.languages)
+    with progress_bar() as bar:
+        task = bar.add_task(f"checking {split_name} audio", total=len(clips))
+        clips, bad = without_bad_clips(
+            clips, config.data.on_bad_clip, lambda done: bar.update(task, completed=done)
+        )
+    for path, problem in bad.items():
+        console.print(f"skipped {path}: {problem}")
+    if bad:
+        console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {split_name} clips left.")
+    return clips
+
+
+def variables_of(state: TrainState) -> dict:
+    """What `DualEncoder.apply` takes."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+class Meter:
+    """Speed since the last log line, and the share of it that the device waited for data.
+
+    The wait is an upper bound: a draw counts whole if the step before has finished by its end.
+    """
+
+    def __init__(self, config: ConfigDict):
+        self._batch_size = config.batch_size
+        self._started = None
+        self._steps = 0
+        self._waited = 0.0
+
+    @contextmanager
+    def waiting_for_data(self, in_flight):
+        """Times the block; counts it if the step in flight is done when it ends."""
+        began = time.perf_counter()
+        yield
+        if in_flight is not None and in_flight[1]["loss"].is_ready():
+            self._waited += time.perf_counter() - began
+
+    def restart(self) -> None:
+        """Forgets everything: the next finished step begins the measurement."""
+        self._started = None
+
+    def step_finished(self) -> None:
+        """Counts a step; the first one after a restart, with its compilation, only starts it."""
+        if self._started is None:
+            self._started, self._steps, self._waited = time.perf_counter(), 0, 0.0
+        else:
+            self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Steps and clips per second and the share of waiting; empty before the second step."""
+        if not self._steps:
+            return {}
+        elapsed = time.perf_counter() - self._started
+        rate = self._steps / elapsed
+        waited = self._waited / elapsed
+        self._started, self._steps, self._waited = time.perf_counter(), 0, 0.0
+        return {
+            "steps_per_second": rate,
+            "clips_per_second": rate * self._batch_size,
+            "data_wait": waited,
+        }
+
+
+@contextmanager
+def stop_signals():
+    """Collects SIGTERM and SIGINT in a list instead of dying; a second one kills as usual."""
+    received = []
+    previous = {}
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _log(in_flight, meter: Meter, writer: MetricsWriter, bar, task, config: ConfigDict) -> None:
+    """Waits for a step's metrics; shows and writes them.
+
+    Raises:
+      Diverged: too many steps in a row were skipped.
+    """
+    step, metrics = in_flight
+    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    meter.step_finished()
+    if step % config.log_every == 0 or step == config.total_steps:
+        metrics |= meter.read()
+        writer.write(step, metrics)
+        speed = metrics.get("steps_per_second", math.nan)
+        bar.update(task, status=f"loss {metrics['loss']:.3f}  {speed:.1f} steps/s")
+    bar.update(task, completed=step)
+    if metrics["skipped_in_a_row"] >= config.max_bad_steps:
+        raise Diverged(
+            f"{config.max_bad_steps} steps in a row, up to step {step}, had a loss or gradient "
+            "that was not finite and changed nothing; the last checkpoint is good. Lower "
+            "optimizer.learning_rate, or look at the data"
+        )
+
+
+def _validate(
+    embedder: Embedder, state: TrainState, clips: Clips, step: int, writer: MetricsWriter
+) -> float:
+    """Writes retrieval on the validation clips; returns the mean R@1 of both directions."""
+    table = validate(embedder, variables_of(state), clips)
+    writer.write(
+        step,
+        {
+            f"validation/{direction}/{name}": value
+            for direction, metrics in table.items()
+            for name, value in metrics.items()
+        },
+    )
+    text_to_audio, audio_to_text = (metrics["R@1"] for metrics in table.values())
+    console.print(
+        f"step {step}: validation R@1 {text_to_audio:.1f} % text → audio, "
+        f"{audio_to_text:.1f} % audio → text ({len(clips)} clips)"
+    )
+    return (text_to_audio + audio_to_text) / 2
+
+
+def _print_summary(config: ConfigDict, states, clips: Clips, mesh) -> None:
+    counts = [
+        sum(leaf.size for leaf in jax.tree.leaves(state.params)) for state in states
+    ]
+    devices = mesh.devices.size
+    console.print(
+        f"{counts[0]:,} parameters, {counts[1]:,} in the radius model; {len(clips):,} training "
+        f"clips; batch {config.batch_size} on {devices} {jax.devices()[0].platform} "
+        f"device{'s' if devices > 1 else ''}."
+    )

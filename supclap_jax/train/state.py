@@ -1,0 +1,130 @@
+"""The two train states: the dual encoder's and the radius model's."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from supclap_jax.data.audio import SAMPLE_RATE
+from supclap_jax.data.text import Tokenizer
+from supclap_jax.models.ced import CED
+from supclap_jax.models.dual_encoder import DualEncoder
+from supclap_jax.models.radius import DynamicRadius, FixedRadius, NoRadius, StaticRadius
+from supclap_jax.models.sonar import SonarTextEncoder
+from supclap_jax.train.mesh import replicated
+from supclap_jax.train.optimizer import make_optimizer
+
+ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "tanh": nn.tanh}
+
+
+@struct.dataclass
+class TrainState:
+    """The dual encoder in training.
+
+    Attributes:
+      step: int32, optimizer steps taken, skipped ones included.
+      params: of `DualEncoder`.
+      batch_stats: running statistics of the audio encoder's batch norm.
+      opt_state: of the optimizer.
+      skipped: int32, steps whose update was skipped because it was not finite.
+      skipped_in_a_row: int32, how many of them came last.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+
+
+@struct.dataclass
+class RadiusState:
+    """The radius model in training; empty for radii without parameters."""
+
+    params: dict
+    opt_state: optax.OptState
+
+
+def make_model(config: ConfigDict) -> DualEncoder:
+    """The dual encoder that a config describes."""
+    dtype = jnp.dtype(config.compute_dtype)
+    audio = CED(config.audio.dim, config.audio.depth, config.audio.heads, dtype=dtype)
+    text = SonarTextEncoder(
+        vocab_size=Tokenizer.size(config.text.vocab_size),
+        dim=config.text.dim,
+        depth=config.text.depth,
+        heads=config.text.heads,
+        ffn_dim=config.text.ffn_dim,
+        dropout=config.text.dropout,
+        dtype=dtype,
+    )
+    return DualEncoder(
+        audio=audio,
+        text=text,
+        projection_dim=config.projection_dim,
+        temperature=config.temperature.initial,
+        learn_temperature=config.temperature.learned,
+        minimum_temperature=config.temperature.minimum,
+        bias=config.temperature.initial_bias if config.loss.base == "siglip" else None,
+        dtype=dtype,
+    )
+
+
+def make_radius_model(config: ConfigDict) -> nn.Module:
+    """The radius model that a config describes."""
+    svr = config.loss.svr
+    if svr.radius == "none":
+        return NoRadius()
+    if svr.radius == "fixed":
+        return FixedRadius(svr.fixed_radius, svr.direction)
+    if svr.radius == "static":
+        return StaticRadius(svr.initial_radius, svr.direction, svr.shared)
+    return DynamicRadius(
+        initial_radius=svr.initial_radius,
+        direction=svr.direction,
+        features=svr.features,
+        hidden=svr.hidden,
+        activation=ACTIVATIONS[svr.activation],
+        shared=svr.shared,
+        detach=svr.detach,
+    )
+
+
+def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
+    """Both states at step 0, made straight on the mesh; a pure function of `config.seed`."""
+    return jax.jit(lambda: _init(config), out_shardings=replicated(mesh))()
+
+
+def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
+    """Shapes, dtypes and shardings of both states, without making them."""
+    sharding = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(lambda: _init(config)),
+    )
+
+
+def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
+    model_key, radius_key = jax.random.split(jax.random.key(config.seed))
+    waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
+    tokens = np.ones((1, config.text.max_tokens), np.int32)
+    variables = make_model(config).init(model_key, waveform, tokens)
+    similarity = np.zeros((config.batch_size, config.batch_size), np.float32)
+    radius_params = make_radius_model(config).init(radius_key, similarity).get("params", {})
+    optimizer = make_optimizer(config.optimizer, config.total_steps)
+    radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
+    zero = jnp.int32(0)
+    state = TrainState(
+        step=zero,
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        skipped=zero,
+        skipped_in_a_row=zero,
+    )
+    return state, RadiusState(radius_params, radius_optimizer.init(radius_params))

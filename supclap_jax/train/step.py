@@ -1,0 +1,113 @@
+"""The training step: one pure function from states and batch to new states and metrics."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from supclap_jax.losses import supclap
+from supclap_jax.losses.similarity import similarity
+from supclap_jax.train.mesh import replicated, split
+from supclap_jax.train.optimizer import learning_rate, make_optimizer
+from supclap_jax.train.state import RadiusState, TrainState, make_model, make_radius_model
+
+Step = Callable[
+    [TrainState, RadiusState, dict[str, jax.Array]],
+    tuple[TrainState, RadiusState, dict[str, jax.Array]],
+]
+
+
+def make_objective(config: ConfigDict) -> Callable:
+    """The loss as a function of both models' parameters.
+
+    Returns:
+      `objective(params, radius_params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`,
+      batch as `training_batches` yields it, key for dropout.
+    """
+    model, radius_model = make_model(config), make_radius_model(config)
+    options = {"base": config.loss.base, "same_id": config.loss.same_id}
+    if config.loss.svr.radius != "none":
+        options |= {name: config.loss.svr[name] for name in ("direction", "alpha", "beta")}
+
+    def objective(params, radius_params, batch_stats, batch, key):
+        (audio, text, logit_scale, logit_bias), updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            batch["audio"],
+            batch["tokens"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        radii = radius_model.apply({"params": radius_params}, similarity(audio, text) * logit_scale)
+        loss, metrics = supclap(
+            audio, text, logit_scale, logit_bias=logit_bias, ids=batch["ids"], **radii, **options
+        )
+        metrics["temperature"] = jax.lax.stop_gradient(1 / logit_scale)
+        return loss, (updated["batch_stats"], metrics)
+
+    return objective
+
+
+def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
+    """Compiles `step(state, radius_state, batch) -> (state, radius_state, metrics)`.
+
+    Both states are donated. Randomness is a function of `config.seed` and `state.step`. Where loss
+    or gradient is not finite, parameters, statistics and optimizer states stay as they were and
+    the step counts as skipped.
+    """
+    objective = jax.value_and_grad(make_objective(config), argnums=(0, 1), has_aux=True)
+    optimizer = make_optimizer(config.optimizer, config.total_steps)
+    radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
+    schedule = learning_rate(config.optimizer, config.total_steps)
+
+    def step(state: TrainState, radius_state: RadiusState, batch: dict[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        (loss, (batch_stats, metrics)), (gradient, radius_gradient) = objective(
+            state.params, radius_state.params, state.batch_stats, batch, key
+        )
+        gradient_norm = optax.global_norm(gradient)
+        radius_gradient_norm = optax.global_norm(radius_gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(
+            radius_gradient_norm
+        )
+
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        radius_updates, radius_opt_state = radius_optimizer.update(
+            radius_gradient, radius_state.opt_state, radius_state.params
+        )
+
+        def if_finite(new, old):
+            return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
+
+        new_state = TrainState(
+            step=state.step + 1,
+            params=if_finite(optax.apply_updates(state.params, updates), state.params),
+            batch_stats=if_finite(batch_stats, state.batch_stats),
+            opt_state=if_finite(opt_state, state.opt_state),
+            skipped=state.skipped + ~finite,
+            skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+        )
+        new_radius_params = optax.apply_updates(radius_state.params, radius_updates)
+        new_radius_state = RadiusState(
+            params=if_finite(new_radius_params, radius_state.params),
+            opt_state=if_finite(radius_opt_state, radius_state.opt_state),
+        )
+        metrics |= {
+            "gradient_norm": gradient_norm,
+            "radius_gradient_norm": radius_gradient_norm,
+            "learning_rate": schedule(state.step),
+            "skipped": new_state.skipped,
+            "skipped_in_a_row": new_state.skipped_in_a_row,
+        }
+        return new_state, new_radius_state, metrics
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, everywhere, split(mesh)),
+        out_shardings=everywhere,
+        donate_argnums=(0, 1),
+    )

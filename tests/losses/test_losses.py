@@ -1,0 +1,144 @@
+"""Properties that hold for every loss: symmetry, ids, precision, edges and errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from supclap_jax.losses import info_nce, siglip, supclap, symmetric_info_nce
+
+LOSSES = {
+    "info_nce": lambda audio, text, **ids: info_nce(audio, text, 14.0, **ids),
+    "symmetric_info_nce": lambda audio, text, **ids: symmetric_info_nce(audio, text, 14.0, **ids),
+    "siglip": lambda audio, text, **ids: siglip(audio, text, 10.0, -10.0, **ids),
+    "supclap": lambda audio, text, **ids: supclap(
+        audio, text, 14.0, audio_radius=0.2, text_radius=0.1, **ids
+    )[0],
+    "supclap_siglip": lambda audio, text, **ids: supclap(
+        audio, text, 10.0, base="siglip", logit_bias=-10.0, audio_radius=0.2, text_radius=0.1, **ids
+    )[0],
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def unit_rows(seed, batch=16, dim=8):
+    rows = np.random.default_rng(seed).normal(size=(batch, dim))
+    return jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), jnp.float32)
+
+
+@every_loss
+def test_does_not_depend_on_the_order_of_pairs(loss):
+    audio, text = unit_rows(0), unit_rows(1)
+    ids = jnp.arange(16) // 3
+    order = np.random.default_rng(2).permutation(16)
+    shuffled = loss(audio[order], text[order], ids=ids[order])
+    np.testing.assert_allclose(loss(audio, text, ids=ids), shuffled, rtol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize("same_id", ["positive", "ignore"])
+def test_distinct_ids_change_nothing(loss, same_id):
+    audio, text = unit_rows(0), unit_rows(1)
+    distinct = loss(audio, text, ids=jnp.arange(16), same_id=same_id)
+    np.testing.assert_allclose(loss(audio, text), distinct, rtol=1e-6)
+
+
+@every_loss
+def test_bfloat16_accumulates_in_float32(loss):
+    """bf16 products are exact in float32, so only the support vectors' own rounding may show."""
+    audio, text = unit_rows(0, dim=512), unit_rows(1, dim=512)
+    low = audio.astype(jnp.bfloat16), text.astype(jnp.bfloat16)
+    value = loss(*low)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, loss(*(x.astype(jnp.float32) for x in low)), rtol=2e-3)
+
+
+@every_loss
+@pytest.mark.parametrize("case", ["aligned", "identical rows", "one pair"])
+def test_edges_stay_finite(loss, case):
+    audio = unit_rows(3)
+    if case == "identical rows":
+        audio = jnp.tile(audio[:1], (16, 1))
+    if case == "one pair":
+        audio = audio[:1]
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(audio, audio)
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e5])
+def test_large_logit_scale_stays_finite(scale):
+    value, gradient = jax.value_and_grad(symmetric_info_nce)(unit_rows(0), unit_rows(1), scale)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_all_of_one_clip():
+    """All pairs show one clip: "ignore" leaves each query its own key, so the loss is zero."""
+    audio, text = unit_rows(0), unit_rows(1)
+    ids = jnp.zeros(16, jnp.int32)
+    assert info_nce(audio, text, 14.0, ids=ids, same_id="ignore") == pytest.approx(0, abs=1e-6)
+
+
+def test_supclap_metrics():
+    """Three pairs in the plane, worked out by hand: only the first text is nearest to its audio."""
+    audio = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    text = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    radii = {"audio_radius": jnp.array([0.0, 0.5, 1.0]), "text_radius": 0.5}
+    loss, metrics = supclap(audio, text, 2.0, alpha=0.5, beta=0.1, **radii)
+    root = 2**0.5
+    expected = {
+        "recall/text_to_audio": 1 / 3,
+        "recall/audio_to_text": 1 / 3,
+        "distance": 2 * root / 3,
+        "radius/audio_mean": 0.5,
+        "radius/audio_std": (1 / 6) ** 0.5,
+        "radius/text_mean": 0.5,
+        "radius/text_std": 0.0,
+        "contraction/audio": (1 + (1 - 0.5 / root) + (1 - 1 / root)) / 3,
+        "contraction/text": (1 + 2 * (1 - 0.5 / root)) / 3,
+        "loss/constraint": 0.5 / 3 / 2,
+    }
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(value, rel=1e-6), name
+    parts = metrics["loss/base"] + 0.5 * metrics["loss/svr"] + 0.1 * metrics["loss/constraint"]
+    assert float(loss) == pytest.approx(float(parts), rel=1e-6)
+
+
+def test_in_batch_recall_counts_ties_as_misses():
+    same = jnp.tile(unit_rows(0)[:1], (4, 1))
+    assert supclap(same, same, 14.0)[1]["recall/text_to_audio"] == 0
+    of_one_clip = supclap(same, same, 14.0, ids=jnp.zeros(4, jnp.int32))[1]
+    assert of_one_clip["recall/text_to_audio"] == 1
+
+
+def test_radii_have_the_gradient_of_the_objective():
+    """Central differences of the float64 objective."""
+    with jax.enable_x64(True):
+        audio, text = unit_rows(0).astype(jnp.float64), unit_rows(1).astype(jnp.float64)
+
+        def objective(radius):
+            return supclap(audio, text, 14.0, text_radius=radius, direction="text_to_audio")[0]
+
+        slope = (objective(0.4 + 1e-5) - objective(0.4 - 1e-5)) / 2e-5
+        assert float(jax.grad(objective)(0.4)) == pytest.approx(float(slope), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: info_nce(x, x[:2], 1.0), ValueError, r"\(3, 4\) and \(2, 4\)"),
+        (lambda x: info_nce(x[0], x[0], 1.0), ValueError, r"expected the same \[batch, dim\]"),
+        (lambda x: info_nce(x, x.astype(int), 1.0), TypeError, "second embeddings are int32"),
+        (lambda x: siglip(x, x, 1.0, 0.0, same_id="share"), ValueError, "'share'; expected one"),
+        (lambda x: siglip(x, x, 1.0, 0.0, ids=jnp.arange(4)), ValueError, r"ids have shape \(4,\)"),
+        (lambda x: info_nce(x, x, 1.0, ids=jnp.ones(3)), TypeError, "ids are float32"),
+        (lambda x: supclap(x, x, 1.0, base="clip"), ValueError, "base is 'clip'"),
+        (lambda x: supclap(x, x, 1.0, base="siglip"), ValueError, "logit_bias is None"),
+        (lambda x: supclap(x, x, 1.0, logit_bias=0.0), ValueError, "only siglip takes a bias"),
+        (lambda x: supclap(x, x, 1.0, text_radius=0.1), ValueError, "audio_radius is None"),
+    ],
+)
+def test_errors_name_what_was_given(call, error, message):
+    with pytest.raises(error, match=message):
+        call(jnp.ones((3, 4)))

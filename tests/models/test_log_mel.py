@@ -1,0 +1,84 @@
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from safetensors.numpy import load_file
+
+from supclap_jax.models.log_mel import log_mel, mel_filterbank
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOLERANCE_DB = 5e-3
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load_file(GOLDEN / "ced_frontend.safetensors")
+
+
+@pytest.fixture(scope="module")
+def clips(golden):
+    """The loud and the quiet clip, zero-padded on the right to one length."""
+    loud, quiet = golden["waveform.loud"], golden["waveform.quiet"]
+    return np.stack([np.pad(loud, (0, len(quiet) - len(loud))), quiet])
+
+
+@pytest.mark.parametrize("clip", ["loud", "quiet"])
+def test_matches_the_reference_for_one_clip(golden, clip):
+    got = jax.jit(log_mel)(golden[f"waveform.{clip}"][None])
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got[0].T, golden[f"logmel.{clip}"], rtol=0, atol=TOLERANCE_DB)
+
+
+@pytest.mark.parametrize("clamp, key", [("clip", "per_clip"), ("batch", "batch_max")])
+def test_matches_the_reference_for_a_batch(golden, clips, clamp, key):
+    got = log_mel(clips, clamp=clamp).transpose(0, 2, 1)
+    np.testing.assert_allclose(got, golden[f"batch.logmel_{key}"], rtol=0, atol=TOLERANCE_DB)
+
+
+def test_filterbank_matches_the_reference():
+    state = load_file(GOLDEN / "ced_encoder.weights_original.safetensors")
+    np.testing.assert_allclose(mel_filterbank(), state["front_end.0.mel_scale.fb"], atol=1e-5)
+
+
+def test_a_clip_does_not_depend_on_its_neighbours(clips):
+    alone = log_mel(clips[1:])
+    beside_loud = log_mel(clips)[1:]
+    np.testing.assert_allclose(alone, beside_loud, rtol=0, atol=1e-3)
+    assert np.abs(alone - log_mel(clips, clamp="batch")[1:]).max() > 1
+
+
+@pytest.mark.parametrize("samples", [257, 479, 480, 481, 16_000, 16_159, 16_160])
+def test_frame_count(samples):
+    assert log_mel(jnp.ones([2, samples])).shape == (2, 1 + samples // 160, 64)
+
+
+def test_computes_in_float32_whatever_the_input_type(clips):
+    rounded = jnp.asarray(clips, jnp.bfloat16)
+    np.testing.assert_array_equal(log_mel(rounded), log_mel(rounded.astype(jnp.float32)))
+
+
+def test_a_sharded_batch_stays_where_it_is():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    by_clip = NamedSharding(mesh, PartitionSpec("data"))
+    waveform = jax.ShapeDtypeStruct((16, 1600), jnp.float32, sharding=by_clip)
+    program = jax.jit(log_mel, out_shardings=by_clip).lower(waveform).compile().as_text()
+    assert "num_partitions=8" in program
+    assert not re.search(r"all-gather|all-reduce|all-to-all|collective-permute", program)
+
+
+def test_gradient_of_silence_is_finite():
+    gradient = jax.grad(lambda waveform: log_mel(waveform).sum())(jnp.zeros([1, 1600]))
+    assert np.isfinite(gradient).all()
+
+
+def test_errors_name_both_values():
+    with pytest.raises(ValueError, match=r"more than 256 samples.*\(2, 256\)"):
+        log_mel(jnp.zeros([2, 256]))
+    with pytest.raises(ValueError, match=r"\[batch, samples\].*\(16000,\)"):
+        log_mel(jnp.zeros([16_000]))
+    with pytest.raises(ValueError, match=r"'clip' or 'batch', got 'batch_max'"):
+        log_mel(jnp.zeros([2, 1600]), clamp="batch_max")
