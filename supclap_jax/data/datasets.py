@@ -7,8 +7,6 @@ from pathlib import Path
 
 from supclap_jax.data.audio import find_bad_clips
 
-SPLITS = ("development", "validation", "evaluation")
-
 
 class DataError(ValueError):
     """Data that cannot be used; the message names file, row and remedy."""

@@ -67,7 +67,7 @@ def training_batches(
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[np.ndarray]:
-    """The beginning of each clip in order, float32 `[batch_size, samples]`; the last may be short."""
+    """The beginning of each clip in order, float32 `[<= batch_size, samples]`."""
     stream = grain.MapDataset.source(clips.paths).map(lambda path: read_clip(path, seconds))
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)

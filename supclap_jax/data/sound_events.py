@@ -12,7 +12,7 @@ import numpy as np
 
 PITCH = {"low": 0.62, "high": 1.6}  # factor on every frequency of the event
 SPEED = {"slow": 0.55, "fast": 1.8}  # factor on its rate of repetition
-LOUDNESS = {"quiet": -33.0, "loud": -17.0}  # dB of full scale, in the loudest 25 ms
+LOUDNESS = {"quiet": -31.0, "loud": -17.0}  # dB of full scale, in the loudest 25 ms
 MOST = 4  # strikes of one event
 
 
@@ -85,8 +85,8 @@ def synthesize(rng: np.random.Generator, event: Event, rate: int) -> np.ndarray:
     A struck event may ring on beyond `event.seconds`.
     """
     kind = CATALOGUE[event.kind]
-    pitch = PITCH.get(event.pitch, 1.0) * 2 ** rng.uniform(-0.1, 0.1)
-    speed = SPEED.get(event.speed, 1.0) * 2 ** rng.uniform(-0.1, 0.1)
+    pitch = PITCH.get(event.pitch, 1.0) * 2 ** rng.uniform(-0.25, 0.25)
+    speed = SPEED.get(event.speed, 1.0) * 2 ** rng.uniform(-0.25, 0.25)
     if kind.struck:
         sound = _strikes(rng, kind, event, Voice(pitch, speed, kind.ring, rate))
     else:
@@ -125,7 +125,7 @@ def convolve(sound: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 
 def _strikes(rng: np.random.Generator, kind: Kind, event: Event, voice: Voice) -> np.ndarray:
-    interval = min(event.seconds / event.number, 1.6 * kind.spacing)
+    interval = min(event.seconds / event.number, rng.uniform(1, 2) * kind.spacing)
     onsets = (np.arange(event.number) * interval * voice.rate).astype(int)
     sound = np.zeros(onsets[-1] + voice.samples, np.float32)
     for onset in onsets:
@@ -209,7 +209,7 @@ def _clicks(
     else:
         times = rng.uniform(0, voice.seconds, count)
     clicks = np.zeros(voice.samples, np.float32)
-    heights = rng.uniform(0.7, 1, count) if regular else rng.uniform(0.1, 1, count) ** 2
+    heights = rng.uniform(0.7 if regular else 0.3, 1, count)
     clicks[(times * voice.rate).astype(int).clip(0, voice.samples - 1)] = heights
     return clicks
 
@@ -367,8 +367,8 @@ def _helicopter(rng, voice):
 
 def _crackling_fire(rng, voice):
     flames = _band(rng, voice, 120, 1)
-    cracks = _resonate(_clicks(rng, voice, 16 * voice.speed, False), voice.rate, (2600, 0.8))
-    return 0.25 * flames + 1.5 * cracks / np.abs(cracks).max()
+    cracks = _resonate(_clicks(rng, voice, 10 * voice.speed, False), voice.rate, (2600, 2))
+    return 0.04 * flames + 1.5 * cracks / np.abs(cracks).max()
 
 
 def _sawing(rng, voice):
@@ -391,7 +391,7 @@ CATALOGUE: dict[str, Kind] = {
     "car horn": Kind(_car_horn, ("pitch",), spacing=0.34, ring=0.26),
     "engine": Kind(_engine, ("pitch", "speed")),
     "birdsong": Kind(_birdsong, ("pitch", "speed")),
-    "church bell": Kind(_church_bell, ("pitch",), spacing=0.42, ring=1.6),
+    "church bell": Kind(_church_bell, ("pitch",), spacing=0.42, ring=1.2),
     "wind": Kind(_wind, ("pitch",)),
     "door knock": Kind(_door_knock, ("pitch",), spacing=0.22, ring=0.15),
     "siren": Kind(_siren, ("pitch", "speed")),

@@ -26,6 +26,7 @@ from supclap_jax.data.sound_events import (
     MOST,
     Event,
     convolve,
+    fast_length,
     filtered_noise,
     synthesize,
 )
@@ -70,7 +71,7 @@ class Soundscape:
         seconds: length of every clip, 2 to 10.
         sample_rate: in Hz, 16,000 to 48,000.
         zipf: skew of the event frequencies, at least 0: the kind of rank r in `KINDS` is drawn
-            with weight r**-zipf, so 0 is uniform.
+            with weight r**-zipf, so 0 is uniform (a background is drawn among sustained kinds).
         wrong_captions: share, 0 to 1, of development clips whose captions describe another scene.
     """
 
@@ -153,7 +154,7 @@ def described(config: Soundscape, split: str, index: int) -> Scene:
 def render(config: Soundscape, scene: Scene) -> np.ndarray:
     """Renders a scene to float32 `[config.samples]` with all values inside (-1, 1)."""
     rng = np.random.default_rng([*scene.key, _RENDER])
-    levels = [LOUDNESS[event.loudness] + rng.uniform(-2, 2) for event in scene.events]
+    levels = [LOUDNESS[event.loudness] + rng.uniform(-3, 3) for event in scene.events]
     dry = np.zeros(config.samples, np.float32)
     for event, level in zip(scene.events, levels, strict=True):
         _add(dry, synthesize(rng, event, config.sample_rate), event.onset, level, config)
@@ -296,18 +297,30 @@ def _add(
 
 
 def _room(rng: np.random.Generator, rate: int) -> np.ndarray:
-    """A room's impulse response: the direct sound and a decaying tail of random reflections."""
-    reverberation, wet = rng.uniform(0.1, 0.5), rng.uniform(0.05, 0.35)
-    time = np.arange(round(0.7 * reverberation * rate), dtype=np.float32) / rate
+    """The impulse response of a room and a microphone.
+
+    The direct sound and a decaying tail of random reflections, coloured by a smooth random
+    frequency response of about +-4 dB.
+    """
+    reverberation, wet = rng.uniform(0.1, 0.8), rng.uniform(0.05, 0.6)
+    lead = rate // 50  # room for what the zero-phase colouring puts before the direct sound
+    length = fast_length(lead + round(0.7 * reverberation * rate))
+    time = np.arange(length - lead, dtype=np.float32) / rate
     tail = rng.standard_normal(len(time), dtype=np.float32) * np.exp(-6.9 * time / reverberation)
-    response = tail * (wet / np.sqrt(np.square(tail).sum()))
-    response[0] = 1
-    return response
+    response = np.zeros(length, np.float32)
+    response[lead:] = tail * (wet / np.sqrt(np.square(tail).sum()))
+    response[lead] = 1
+    octaves = np.log2(np.linspace(0, rate / 2, length // 2 + 1) + 50)
+    decibels = sum(
+        rng.normal(0, 3) * np.cos(2 * np.pi * (octaves / period + rng.random()))
+        for period in (10, 4, 2)
+    )
+    return np.fft.irfft(np.fft.rfft(response) * 10 ** (decibels / 20), length).astype(np.float32)
 
 
 def _hiss(rng: np.random.Generator, config: Soundscape) -> np.ndarray:
-    """Background noise between white and brown, 55 to 65 dB below full scale."""
-    slope, level = rng.uniform(0, 1), rng.uniform(-65, -55)
+    """Background noise between white and brown, 44 to 58 dB below full scale."""
+    slope, level = rng.uniform(0, 1), rng.uniform(-58, -44)
     noise = filtered_noise(
         rng, config.samples, config.sample_rate, lambda f: np.maximum(f, 40) ** -slope
     )

@@ -75,7 +75,7 @@ def captions(scene: Scene, language: str) -> list[str]:
     """Describes a scene in five different sentences, a pure function of (scene, language).
 
     Everything said is true of the scene. A caption may leave out one attribute of each event and
-    may call three or four strikes "several".
+    may call three or four strikes "several"; one of the five leaves out the background.
 
     Args:
         scene: the scene.
@@ -85,8 +85,10 @@ def captions(scene: Scene, language: str) -> list[str]:
         raise ValueError(f"language is {language!r}; expected one of {', '.join(LANGUAGES)}.")
     rng = np.random.default_rng([*scene.key, _STREAM + LANGUAGES.index(language)])
     tables = _TABLES[language]
-    frames = tables.background_frames if scene.background else tables.frames
-    return [_sentence(rng, scene, tables, frames[i]) for i in rng.permutation(len(frames))]
+    frames = rng.permutation(tables.frames)
+    if scene.background:
+        frames = rng.permutation([*rng.permutation(tables.background_frames)[:4], frames[0]])
+    return [_sentence(rng, scene, tables, str(frame)) for frame in frames]
 
 
 def _sentence(rng: np.random.Generator, scene: Scene, tables: Language, frame: str) -> str:
@@ -100,7 +102,7 @@ def _sentence(rng: np.random.Generator, scene: Scene, tables: Language, frame: s
 def _phrase(rng: np.random.Generator, event: Event, tables: Language) -> str:
     noun = _parse(_pick(rng, tables.nouns[event.kind].split("; ")))
     values = [v for v in (event.speed, event.loudness, event.pitch) if v]
-    if values and rng.random() < 0.4:
+    if values and rng.random() < 0.5:
         values.pop(rng.integers(len(values)))
     adjectives = [_pick(rng, tables.adjectives[value]) for value in values]
     return tables.phrase(noun, _quantity(rng, event.number, tables), adjectives)

@@ -43,7 +43,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
 
 
 class Tokenizer:
-    """Tokens as SONAR has them: `[language] + (sentencepiece id + 1) + [</s>]`, padded on the right.
+    """Tokens as in SONAR: `[language] + (sentencepiece id + 1) + [</s>]`, padded on the right.
 
     Ids 0-3 are `<s>`, `<pad>`, `</s>` and `<unk>`; the languages follow the pieces.
     """

@@ -29,7 +29,7 @@ class Checkpoints:
     def save(
         self, states: tuple[TrainState, RadiusState], step: int, recall: float | None = None
     ) -> None:
-        """Starts to write the states after `step`; `recall` is their validation recall, if known."""
+        """Starts to write the states after `step`, with their validation recall where known."""
         self._manager.save(
             step,
             args=ocp.args.StandardSave(dict(zip(("train", "radius"), states, strict=True))),

@@ -37,7 +37,9 @@ class Interrupted(RuntimeError):
 
     def __init__(self, number: int, step: int):
         name = signal.Signals(number).name
-        super().__init__(f"{name}: stopped after step {step}; the same command continues from there")
+        super().__init__(
+            f"{name}: stopped after step {step}; the same command continues from there"
+        )
         self.signal = number
 
 
@@ -252,9 +254,7 @@ def _validate(
 
 
 def _print_summary(config: ConfigDict, states, clips: Clips, mesh) -> None:
-    counts = [
-        sum(leaf.size for leaf in jax.tree.leaves(state.params)) for state in states
-    ]
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(state.params)) for state in states]
     devices = mesh.devices.size
     console.print(
         f"{counts[0]:,} parameters, {counts[1]:,} in the radius model; {len(clips):,} training "

@@ -70,8 +70,8 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         )
         gradient_norm = optax.global_norm(gradient)
         radius_gradient_norm = optax.global_norm(radius_gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(
-            radius_gradient_norm
+        finite = (
+            jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(radius_gradient_norm)
         )
 
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -1,0 +1,195 @@
+"""The command `supclap`.
+
+Exit codes: 0 done; 1 an error in the program; 2 bad config, data or arguments; 4 training
+diverged; 128 + N stopped by signal N after a checkpoint (130 Ctrl-C, 143 SIGTERM).
+"""
+
+import argparse
+import importlib.util
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from rich.progress import Progress
+
+from supclap_jax.config import ConfigError, flatten, nearest_key, validate
+from supclap_jax.data.datasets import DataError
+
+BAD_INPUT = 2
+DIVERGED = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    parser = _parser()
+    options, overrides = parser.parse_known_args(arguments)
+    if overrides and options.command != "train":
+        parser.error(f"unknown argument {overrides[0]!r}; see 'supclap {options.command} --help'")
+    flags.FLAGS.mark_as_parsed()
+    try:
+        return options.run(options, overrides)
+    except (ConfigError, DataError) as error:
+        return _fail(error, BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 128 + signal.SIGINT)
+
+
+def train(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains, then evaluates the best checkpoint and draws figures."""
+    config = read_config(options.config, overrides)
+    from supclap_jax.train.evaluation import evaluate_run
+    from supclap_jax.train.loop import Diverged, Interrupted, train
+
+    try:
+        train(config, options.workdir)
+    except Diverged as error:
+        return _fail(error, DIVERGED)
+    except Interrupted as error:
+        return _fail(error, 128 + error.signal)
+    evaluate_run(options.workdir)
+    return 0
+
+
+def evaluate(options: argparse.Namespace, _: list[str]) -> int:
+    """Evaluates a checkpoint on the evaluation split."""
+    from supclap_jax.train.evaluation import evaluate_run
+
+    evaluate_run(options.workdir, options.step, options.json)
+    return 0
+
+
+def synthesize(options: argparse.Namespace, _: list[str]) -> int:
+    """Renders soundscapes to audio files."""
+    from supclap_jax.data.soundscape import LANGUAGES, Soundscape, write_clotho
+
+    try:
+        soundscape = Soundscape(
+            seed=options.seed,
+            seconds=options.seconds,
+            sample_rate=options.sample_rate,
+            zipf=options.zipf,
+            wrong_captions=options.wrong_captions,
+        )
+        with Progress() as bar:
+            task = bar.add_task("rendering", total=options.clips)
+            counts = write_clotho(
+                soundscape,
+                options.out,
+                options.clips,
+                file_format=options.format,
+                progress=lambda done: bar.update(task, completed=done),
+            )
+    except ValueError as error:
+        return _fail(error, BAD_INPUT)
+    clips = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    print(f"{options.out}: {clips} clips, captions in {len(LANGUAGES)} languages")
+    return 0
+
+
+def read_config(recipe: str, overrides: Sequence[str]) -> ConfigDict:
+    """The config of a recipe, `FILE.py[:argument]`, with `--config.key=value` overrides; checked.
+
+    Raises:
+      ConfigError: there is no such recipe, key or value.
+    """
+    config = _load_recipe(recipe)
+    for override in overrides:
+        key, equals, _ = override.removeprefix("--config.").partition("=")
+        if not override.startswith("--config.") or not equals:
+            raise ConfigError(f"cannot read {override!r}; overrides look like --config.seed=1")
+        if key not in flatten(config):
+            near = nearest_key(key, config)
+            raise ConfigError(f"unknown config key {key!r}; the nearest known key is {near!r}")
+    arguments = ["supclap", *overrides]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    try:
+        values(arguments)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise ConfigError(f"cannot read an override: {error}") from error
+    validate(config)
+    return config
+
+
+def _load_recipe(recipe: str) -> ConfigDict:
+    path, *argument = recipe.split(":", 1)
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if spec is None or not Path(path).is_file():
+        raise ConfigError(f"there is no recipe {path!r}; expected a Python file as in configs/")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*argument)
+
+
+def _fail(error: Exception | str, code: int) -> int:
+    print(f"supclap: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="supclap",
+        description="Contrastive language-audio pretraining with Support Vector Regularization.",
+        epilog=__doc__.split("\n\n", 1)[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(run, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            run.__name__,
+            help=run.__doc__.splitlines()[0].rstrip("."),
+            description=run.__doc__,
+            epilog=f"example:\n  {example}\n",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add(
+        synthesize,
+        "supclap synthesize --out=runs/soundscape --clips=5000",
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument(
+        "--clips",
+        type=int,
+        required=True,
+        help="70%% development, 10%% validation, 20%% evaluation",
+    )
+    command.add_argument("--seed", type=int, default=0, help="default: 0")
+    command.add_argument("--seconds", type=float, default=4.0, help="2 to 10; default: 4")
+    command.add_argument("--sample-rate", type=int, default=16_000, help="Hz; default: 16000")
+    command.add_argument("--format", default="wav", help="wav (16 bit) or flac; default: wav")
+    command.add_argument(
+        "--zipf", type=float, default=0.0, help="skew of event frequencies; default: 0, all alike"
+    )
+    command.add_argument(
+        "--wrong-captions",
+        type=float,
+        default=0.0,
+        help="share of training clips with captions of another scene; default: 0",
+    )
+
+    command = add(
+        train,
+        "supclap train --config=configs/soundscape.py:dynamic --workdir=runs/dynamic \\\n"
+        "      --config.data.path=runs/soundscape --config.seed=1",
+    )
+    command.add_argument("--config", required=True, help="recipe, FILE.py or FILE.py:argument")
+    command.add_argument(
+        "--workdir", type=Path, required=True, help="folder of the run; continues what is there"
+    )
+    command.add_argument(
+        "--config.KEY", dest="_", metavar="VALUE", help="override one field of the recipe"
+    )
+
+    command = add(evaluate, "supclap evaluate --workdir=runs/dynamic --json=result.json")
+    command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
+    command.add_argument("--json", type=Path, help="also write the report to this file")
+    return parser

@@ -1,0 +1,72 @@
+"""Evaluation of a run's checkpoint on the evaluation split: tables, JSON and figures."""
+
+import json
+from pathlib import Path
+
+from supclap_jax import config as configs
+from supclap_jax.config import ConfigError
+from supclap_jax.evaluate.embed import Embedder
+from supclap_jax.evaluate.figures import similarity_figure, training_figures
+from supclap_jax.evaluate.report import evaluate, tables
+from supclap_jax.train.checkpoint import Checkpoints
+from supclap_jax.train.logging import console
+from supclap_jax.train.loop import load_clips, variables_of
+from supclap_jax.train.mesh import make_mesh, split
+from supclap_jax.train.state import abstract_states, make_model
+from supclap_jax.train.workdir import load_tokenizer
+
+CLIPS_IN_FIGURE = 12
+
+
+def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None) -> None:
+    """Prints the tables of a checkpoint, and writes them and the figures into `workdir`.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint; by default the best on validation.
+      out: a further file for the JSON.
+
+    Raises:
+      ConfigError: there is no run, or no such checkpoint.
+      DataError: the data of the run cannot be read.
+    """
+    if not (workdir / "config.json").is_file():
+        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
+    config = configs.load(workdir / "config.json")
+    checkpoints = Checkpoints(workdir, config.keep_last)
+    step = checkpoints.best_step() if step is None else step
+    if step not in checkpoints.steps():
+        raise ConfigError(
+            f"{workdir} holds no checkpoint of step {step}; there are "
+            f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
+        )
+    clips = load_clips(config, "evaluation")
+    mesh = make_mesh(config.mesh.data, config.batch_size)
+    state, _ = checkpoints.restore(step, abstract_states(config, mesh))
+    checkpoints.close()
+    variables = variables_of(state)
+    embedder = Embedder(make_model(config), load_tokenizer(config, workdir), config, split(mesh))
+
+    with console.status(f"evaluating step {step} on {len(clips):,} clips"):
+        report = {"step": step, **evaluate(embedder, variables, clips, config)}
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    for path in (workdir / "evaluation.json", out):
+        if path is not None:
+            path.write_text(text)
+    figures = _draw(workdir, config, embedder, variables, clips)
+
+    for table in tables(report):
+        console.print(table)
+    console.print(f"Evaluated the checkpoint of step {step}: {workdir / 'evaluation.json'}")
+    for figure in figures:
+        console.print(f"Figure: {figure}")
+
+
+def _draw(workdir: Path, config, embedder: Embedder, variables: dict, clips) -> list[Path]:
+    folder = workdir / "figures"
+    figures = training_figures(workdir / "metrics.jsonl", folder)
+    few = clips.select(range(min(CLIPS_IN_FIGURE, len(clips))))
+    language = config.data.languages[0]
+    captions = [texts[0] for texts in few.captions[language]]
+    similarity = embedder.text(variables, captions, language) @ embedder.audio(variables, few).T
+    return [*figures, similarity_figure(similarity, captions, folder / "similarity.png")]
