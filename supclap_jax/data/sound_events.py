@@ -126,7 +126,9 @@ def convolve(sound: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 def _strikes(rng: np.random.Generator, kind: Kind, event: Event, voice: Voice) -> np.ndarray:
     interval = min(event.seconds / event.number, rng.uniform(1, 2) * kind.spacing)
-    onsets = (np.arange(event.number) * interval * voice.rate).astype(int)
+    slack = event.seconds - (event.number - 1) * interval - kind.spacing
+    lead = rng.uniform(0, max(0.0, slack))
+    onsets = ((lead + np.arange(event.number) * interval) * voice.rate).astype(int)
     sound = np.zeros(onsets[-1] + voice.samples, np.float32)
     for onset in onsets:
         strike = kind.sound(rng, voice)
@@ -318,7 +320,7 @@ def _birdsong(rng, voice):
     start = rng.uniform(0.85, 1.2, count)[note]
     glide = rng.uniform(-0.25, 0.25, count)[note]
     sung = (rng.random(count) < 0.85)[note] * np.sin(np.pi * course) ** 2 * (course < 0.75)
-    return _tone(3100 * voice.pitch * (start + glide * course), voice) * sung
+    return _tone(2700 * voice.pitch * (start + glide * course), voice) * sung
 
 
 def _wind(rng, voice):

@@ -59,7 +59,7 @@ METADATA_COLUMNS = (
     "manufacturer",
     "license",
 )
-_SCENE, _WRONG, _RENDER = range(3)  # streams of randomness of one clip; captions own the next ones
+_SCENE, _WRONG, _RENDER = range(3)  # streams of randomness of one clip, beside the captions'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +251,8 @@ def _draw_scene(config: Soundscape, key: tuple[int, int, int]) -> Scene:
 
 
 def _draw_kind(rng: np.random.Generator, zipf: float, kinds: list[str]) -> str:
-    weights = np.array([1.0 + KINDS.index(kind) for kind in kinds]) ** -zipf
+    ranks = np.array([1.0 + KINDS.index(kind) for kind in kinds])
+    weights = (ranks / ranks.min()) ** -zipf
     return kinds[rng.choice(len(kinds), p=weights / weights.sum())]
 
 
@@ -319,8 +320,8 @@ def _room(rng: np.random.Generator, rate: int) -> np.ndarray:
 
 
 def _hiss(rng: np.random.Generator, config: Soundscape) -> np.ndarray:
-    """Background noise between white and brown, 44 to 58 dB below full scale."""
-    slope, level = rng.uniform(0, 1), rng.uniform(-58, -44)
+    """Background noise between white and brown, 46 to 60 dB below full scale."""
+    slope, level = rng.uniform(0, 1), rng.uniform(-60, -46)
     noise = filtered_noise(
         rng, config.samples, config.sample_rate, lambda f: np.maximum(f, 40) ** -slope
     )

@@ -277,6 +277,7 @@ def test_zipf_skews_the_kinds():
     assert shares(0).max() < 0.1
     assert abs(shares(1)[0] - (weights / weights.sum())[0]) < 0.09
     assert shares(1)[:5].sum() > 2 * shares(0)[:5].sum()
+    assert shares(1000)[0] == 1
 
 
 def test_layout_on_disk(tmp_path):
