@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from supclap_jax.config import LANGUAGES
+
 if TYPE_CHECKING:
     from supclap_jax.data.sound_events import Event
     from supclap_jax.data.soundscape import Scene
@@ -745,5 +747,3 @@ _TABLES = {
         },
     ),
 }
-
-LANGUAGES: tuple[str, ...] = tuple(_TABLES)

@@ -25,14 +25,17 @@ def normalize(caption: str) -> str:
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
-    """Trains a sentencepiece model on normalised captions; the same captions give the same bytes.
+    """Trains a byte-pair sentencepiece model; the same captions give the same bytes.
 
-    `vocab_size` is an upper bound: few or short captions give fewer pieces.
+    Args:
+      captions: normalised.
+      vocab_size: an upper bound; few or short captions give fewer pieces.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(captions),
         model_writer=model,
+        model_type="bpe",
         vocab_size=vocab_size,
         hard_vocab_limit=False,
         character_coverage=1.0,

@@ -17,12 +17,12 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep_last: int):
-        best = BestN(get_metric_fn=lambda metrics: metrics["recall"], n=1)
+        best = BestN(get_metric_fn=_recall, n=1)
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-                best_fn=lambda metrics: metrics["recall"],
+                best_fn=_recall,
             ),
         )
 
@@ -33,7 +33,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.StandardSave(dict(zip(("train", "radius"), states, strict=True))),
-            metrics=None if recall is None else {"recall": recall},
+            metrics={} if recall is None else {"recall": recall},
         )
 
     def restore(
@@ -49,10 +49,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """The step with the highest validation recall; the newest if none has been evaluated."""
-        best = self._manager.best_step()
-        return best if best is not None else self._manager.latest_step()
+        """The step with the highest validation recall; None without any checkpoint."""
+        return self._manager.best_step()
 
     def close(self) -> None:
         """Waits until every checkpoint is written."""
         self._manager.close()
+
+
+def _recall(metrics: dict[str, float]) -> float:
+    """A checkpoint that was not evaluated ranks last."""
+    return metrics.get("recall", -1.0)

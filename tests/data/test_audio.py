@@ -1,0 +1,97 @@
+"""Audio files as they come: all formats, rates and channel counts, and the broken ones."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from supclap_jax.data.audio import SAMPLE_RATE, find_bad_clips, find_problem, read_clip
+
+
+def tone(rate, seconds, frequency=440.0):
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 96_000])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "FLOAT"), ("flac", None)]
+)
+def test_a_tone_is_the_same_tone_at_16_khz(tmp_path, rate, suffix, subtype):
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, tone(rate, 1.0), rate, subtype)
+    clip = read_clip(path, 1.0)
+    assert clip.dtype == np.float32
+    assert clip.shape == (16_000,)
+    inner = slice(800, -800)  # the resampler rings at the ends
+    np.testing.assert_allclose(clip[inner], tone(SAMPLE_RATE, 1.0)[inner], atol=2e-3)
+
+
+def test_channels_are_averaged(tmp_path):
+    path = tmp_path / "stereo.wav"
+    channels = np.stack([tone(16_000, 0.1), np.zeros(1600)], axis=1)
+    soundfile.write(path, channels, 16_000, "FLOAT")
+    np.testing.assert_allclose(read_clip(path, 0.1), tone(16_000, 0.1) / 2, atol=1e-6)
+
+
+def test_short_clips_are_padded_on_the_right(tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.full(1000, 0.25), 16_000, "FLOAT")
+    np.testing.assert_array_equal(read_clip(path, 0.1, position=0.9), [0.25] * 1000 + [0] * 600)
+
+
+@pytest.mark.parametrize(("position", "first"), [(0.0, 0), (0.5, 500), (0.9999, 1000)])
+def test_position_reaches_from_the_first_to_the_last_crop(tmp_path, position, first):
+    path = tmp_path / "ramp.wav"
+    ramp = np.arange(2600) / 4096
+    soundfile.write(path, ramp, 16_000, "FLOAT")
+    np.testing.assert_array_equal(read_clip(path, 0.1, position), ramp[first : first + 1600])
+
+
+@pytest.fixture
+def good(tmp_path):
+    path = tmp_path / "good.wav"
+    soundfile.write(path, tone(16_000, 0.5), 16_000)
+    return path
+
+
+def truncated(path, suffix, rate=16_000):
+    whole = path.with_suffix(suffix)
+    noise = np.random.default_rng(0).normal(size=rate) * 0.1
+    soundfile.write(whole, noise, rate)
+    content = whole.read_bytes()
+    whole.write_bytes(content[: len(content) // 2])
+    return whole
+
+
+def test_problems_are_found_and_named(tmp_path, good):
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    text = tmp_path / "text.wav"
+    text.write_text("I am not a sound")
+    nan = tmp_path / "nan.wav"
+    soundfile.write(nan, np.array([0.1, np.nan, 0.1]), 16_000, "FLOAT")
+    silent_header = tmp_path / "no_samples.wav"
+    soundfile.write(silent_header, np.zeros(0), 16_000)
+    cut_wav = truncated(tmp_path / "cut_a", ".wav")
+    cut_flac = truncated(tmp_path / "cut_b", ".flac")
+    seen = []
+    expected = {
+        empty: "the file is empty",
+        text: "cannot be decoded",
+        nan: "NaN or infinite",
+        silent_header: "no samples",
+        cut_wav: "truncated",
+        cut_flac: "truncated|cannot be decoded",
+        tmp_path / "absent.wav": "cannot be decoded",
+    }
+    bad = find_bad_clips([good, *expected], seen.append)
+    assert set(bad) == set(expected)
+    for path, words in expected.items():
+        assert any(word in bad[path] for word in words.split("|")), (path, bad[path])
+    assert seen == list(range(1, len(expected) + 2))
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_whole_files_are_fine(tmp_path, suffix):
+    path = tmp_path / f"whole{suffix}"
+    soundfile.write(path, tone(44_100, 0.7), 44_100)
+    assert find_problem(path) is None

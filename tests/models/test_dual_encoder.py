@@ -1,0 +1,80 @@
+"""The dual encoder's own parts: projection, temperature, bias."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from supclap_jax.models.ced import CED
+from supclap_jax.models.dual_encoder import DualEncoder
+from supclap_jax.models.sonar import SonarTextEncoder
+
+AUDIO = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32)
+TOKENS = np.array([[5, 6, 2, 1], [7, 2, 1, 1], [5, 9, 8, 2]], np.int32)
+
+
+def build(**options):
+    model = DualEncoder(
+        audio=CED(16, 1, 2),
+        text=SonarTextEncoder(vocab_size=12, dim=16, depth=1, heads=2, ffn_dim=16),
+        projection_dim=24,
+        **options,
+    )
+    return model, model.init(jax.random.key(0), AUDIO, TOKENS)
+
+
+def test_embeddings_are_unit_rows_of_the_projections():
+    """Reference: `Linear -> ReLU -> Linear` and L2 norm in numpy, after the encoder itself."""
+    model, variables = build()
+    audio, text, _, _ = model.apply(variables, AUDIO, TOKENS)
+    assert audio.shape == text.shape == (3, 24)
+    encoder = SonarTextEncoder(vocab_size=12, dim=16, depth=1, heads=2, ffn_dim=16)
+    pooled = np.asarray(encoder.apply({"params": variables["params"]["text"]}, TOKENS))
+    layers = variables["params"]["text_projection"]
+    hidden = np.maximum(pooled @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"], 0)
+    projected = hidden @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+    expected = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    np.testing.assert_allclose(text, expected, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(audio, axis=1), 1, atol=1e-5)
+
+
+def test_towers_do_not_know_each_other():
+    model, variables = build()
+    audio, text, _, _ = model.apply(variables, AUDIO, TOKENS)
+    np.testing.assert_array_equal(model.apply(variables, AUDIO, method="encode_audio"), audio)
+    np.testing.assert_array_equal(model.apply(variables, TOKENS, method="encode_text"), text)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_temperature(learned):
+    model, variables = build(temperature=0.05, learn_temperature=learned)
+    scale = model.apply(variables, method="logit_scale")
+    assert float(scale) == pytest.approx(20.0, rel=1e-6)
+    assert ("log_logit_scale" in variables["params"]) == learned
+
+
+def test_learned_temperature_has_a_minimum():
+    model, variables = build(minimum_temperature=0.02)
+    variables["params"]["log_logit_scale"] = jnp.float32(9.0)
+    assert float(model.apply(variables, method="logit_scale")) == pytest.approx(50.0)
+
+
+def test_bias_only_where_asked_for():
+    assert build()[0].apply(build()[1], AUDIO, TOKENS)[3] is None
+    model, variables = build(bias=-10.0)
+    assert float(model.apply(variables, AUDIO, TOKENS)[3]) == -10.0
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_float32_parameters():
+    model, variables = build()
+    low = model.clone(
+        audio=model.audio.clone(dtype=jnp.bfloat16),
+        text=model.text.clone(dtype=jnp.bfloat16),
+        dtype=jnp.bfloat16,
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(low.init(jax.random.key(0), AUDIO, TOKENS))} == {
+        jnp.dtype("float32")
+    }
+    exact, rough = (m.apply(variables, AUDIO, TOKENS)[0] for m in (model, low))
+    assert rough.dtype == jnp.float32
+    assert 0 < float(jnp.max(jnp.abs(exact - rough))) < 0.03
