@@ -73,7 +73,11 @@ def test_overrides_keep_types():
         ("soundscape.py", ["--config.loss.base=clip"], "expected one of info_nce, siglip"),
         ("soundscape.py", ["--config.batch_size=0"], "batch_size is 0; expected a number above"),
         ("soundscape.py", ["--config.loss.svr.beta=-1"], "beta is -1.0; expected zero or more"),
-        ("soundscape.py", ["--config.audio.heads=3"], "audio.dim .* not divisible by audio.heads 3"),
+        (
+            "soundscape.py",
+            ["--config.audio.heads=3"],
+            "audio.dim .* not divisible by audio.heads 3",
+        ),
         ("soundscape.py", ["--config.data.languages=('eng',)"], "data.languages names 'eng'"),
         ("soundscape.py", ["--config.data.languages=()"], "data.languages is empty"),
         ("soundscape.py:info_nce", ["--config.loss.svr.alpha=0.5"], "svr.alpha is set to 0.5, but"),
@@ -96,7 +100,9 @@ def test_errors_say_what_to_do(recipe, overrides, message):
 def test_a_field_of_ones_own_is_refused():
     config = default()
     config.loss.svr.radiuss = "static"
-    with pytest.raises(ConfigError, match=r"unknown config key 'loss.svr.radiuss'; .*'loss.svr.rad"):
+    with pytest.raises(
+        ConfigError, match=r"unknown config key 'loss.svr.radiuss'; .*'loss.svr.rad"
+    ):
         validate(config)
 
 

@@ -68,8 +68,8 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         (loss, (batch_stats, metrics)), (gradient, radius_gradient) = objective(
             state.params, radius_state.params, state.batch_stats, batch, key
         )
-        gradient_norm = optax.global_norm(gradient)
-        radius_gradient_norm = optax.global_norm(radius_gradient)
+        gradient_norm = optax.tree.norm(gradient)
+        radius_gradient_norm = optax.tree.norm(radius_gradient)
         finite = (
             jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(radius_gradient_norm)
         )

@@ -51,9 +51,7 @@ def test_every_example_is_of_its_clip(clips, tokenizer, config):
     ids = np.concatenate([batch["ids"] for batch in batches])
     assert sorted(ids[:28]) == list(range(28))
     for batch in batches[:2]:
-        for audio, tokens, clip in zip(
-            batch["audio"], batch["tokens"], batch["ids"], strict=True
-        ):
+        for audio, tokens, clip in zip(batch["audio"], batch["tokens"], batch["ids"], strict=True):
             whole = read_clip(clips.paths[clip], 2.0)
             starts = np.flatnonzero(whole[: 16_000 + 1] == audio[0])
             assert any(np.array_equal(whole[s : s + 16_000], audio) for s in starts)

@@ -1,0 +1,216 @@
+"""One training step: against a plain composition, over devices, with bad numbers, and its keys."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from supclap_jax.config import ConfigError, set_variant
+from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_nce
+from supclap_jax.losses.similarity import distance
+from supclap_jax.train.mesh import make_mesh, put_batch
+from supclap_jax.train.optimizer import is_kernel, learning_rate, make_optimizer
+from supclap_jax.train.state import abstract_states, init_states, make_model
+from supclap_jax.train.step import make_train_step
+
+
+def make_batch(config, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(4, 300, (config.batch_size, config.text.max_tokens), np.int32)
+    tokens[:, 12:] = 1
+    samples = round(config.audio.seconds * 16_000)
+    return {
+        "audio": 0.1 * rng.normal(size=(config.batch_size, samples)).astype(np.float32),
+        "tokens": tokens,
+        "ids": np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
+    }
+
+
+def run(config, steps=1, batches=None):
+    """States and the last metrics after some steps."""
+    mesh = make_mesh(config.mesh.data, config.batch_size)
+    states = init_states(config, mesh)
+    step = make_train_step(config, mesh)
+    for k in range(steps):
+        batch = make_batch(config, k) if batches is None else batches[k]
+        *states, metrics = step(*states, put_batch(batch, mesh))
+    return jax.device_get(states), {name: float(x) for name, x in metrics.items()}
+
+
+def assert_trees(compare, one, other):
+    jax.tree.map(compare, one, other)
+
+
+def assert_close(one, other, error):
+    """Leaf by leaf, the largest difference over the largest entry."""
+
+    def compare(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=error * np.max(np.abs(b), initial=1e-20))
+
+    assert_trees(compare, one, other)
+
+
+def gradient_moments(opt_state):
+    """Adam's first moments: linear in the gradients of all steps.
+
+    Parameters would not do to compare runs: Adam divides by the root of the second moment, so an
+    entry whose gradient is rounding noise moves as far as any other.
+    """
+    return opt_state[1][0].mu
+
+
+def test_one_step_is_the_composition_of_its_parts(config):
+    """Static SVR with ids, rebuilt from model, losses and optax by hand."""
+    set_variant(config, "static")
+    config.text.dropout = 0.0
+    (state, radius_state), metrics = run(config, steps=2, batches=[make_batch(config)] * 2)
+
+    mesh = make_mesh(1, config.batch_size)
+    initial, initial_radius = init_states(config, mesh)
+    batch, model = make_batch(config), make_model(config)
+    ids = jnp.asarray(batch["ids"])
+
+    def objective(params, radius, statistics):
+        (audio, text, scale, _), updated = model.apply(
+            {"params": params, "batch_stats": statistics},
+            batch["audio"],
+            batch["tokens"],
+            train=True,
+            mutable=["batch_stats"],
+        )
+        apart = distance(audio, text)
+        loss = symmetric_info_nce(audio, text, scale, ids=ids)
+        loss += svr(
+            audio,
+            text,
+            radius["audio"],
+            radius["text"],
+            lambda q, k: info_nce(q, k, scale, ids=ids),
+        )
+        for side in ("audio", "text"):
+            loss += 0.01 / 2 * radius_constraint(radius[side], apart)
+        return loss, updated["batch_stats"]
+
+    params, radius, statistics = initial.params, initial_radius.params, initial.batch_stats
+    optimizers = [
+        make_optimizer(c, config.total_steps) for c in (config.optimizer, config.radius_optimizer)
+    ]
+    opt_states = [o.init(p) for o, p in zip(optimizers, (params, radius), strict=True)]
+    for _ in range(2):
+        (loss, statistics), gradients = jax.jit(
+            jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+        )(params, radius, statistics)
+        trees = [params, radius]
+        for i, (optimizer, gradient) in enumerate(zip(optimizers, gradients, strict=True)):
+            updates, opt_states[i] = optimizer.update(gradient, opt_states[i], trees[i])
+            trees[i] = optax.apply_updates(trees[i], updates)
+        params, radius = trees
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert int(state.step) == 2
+    assert_close(state.batch_stats, statistics, 1e-6)
+    for trained, opt_state in zip((state, radius_state), opt_states, strict=True):
+        expected = gradient_moments(opt_state)
+        assert_close(gradient_moments(trained.opt_state), expected, 1e-4)
+    assert_close(radius_state.params, radius, 1e-5)
+    mean_change = lambda a, b: float(np.mean(np.abs(a - b)))  # noqa: E731
+    changes = jax.tree.leaves(jax.tree.map(mean_change, state.params, params))
+    assert max(changes) < 1e-2 * config.optimizer.learning_rate
+
+
+@pytest.mark.parametrize("variant", ["dynamic", "siglip_static"])
+def test_eight_devices_agree_with_one(config, variant):
+    set_variant(config, variant)
+    one = run(config, steps=3)
+    config.mesh.data = 8
+    eight = run(config, steps=3)
+    for name in one[1]:
+        assert eight[1][name] == pytest.approx(one[1][name], rel=1e-4, abs=1e-6), name
+    for state, other in zip(one[0], eight[0], strict=True):
+        assert_close(gradient_moments(other.opt_state), gradient_moments(state.opt_state), 1e-3)
+    assert_close(eight[0][0].batch_stats, one[0][0].batch_stats, 1e-6)
+
+
+def test_same_seed_same_result_and_other_seed_another(config):
+    set_variant(config, "dynamic")
+    first, _ = run(config, steps=2)
+    second, _ = run(config, steps=2)
+    assert_trees(np.testing.assert_array_equal, first, second)
+    config.seed = 1
+    other, _ = run(config, steps=2)
+    assert not np.array_equal(
+        first[0].params["audio"]["freq_pos_embed"], other[0].params["audio"]["freq_pos_embed"]
+    )
+
+
+def test_dropout_depends_on_the_step(config):
+    """The same batch twice from the same parameters: the loss differs only through dropout."""
+    config.text.dropout = 0.5
+    config.optimizer.learning_rate = 1e-30
+    _, first = run(config, steps=1)
+    _, second = run(config, steps=2, batches=[make_batch(config)] * 2)
+    assert first["loss"] != pytest.approx(second["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(config, bad):
+    set_variant(config, "dynamic")
+    good, poisoned = make_batch(config), make_batch(config)
+    poisoned["audio"][3, 100] = bad
+    (state, radius_state), metrics = run(config, 1, [good])
+    (after, radius_after), metrics = run(config, 3, [good, poisoned, poisoned])
+    for name in ("params", "batch_stats", "opt_state"):
+        assert_trees(np.testing.assert_array_equal, getattr(state, name), getattr(after, name))
+    assert_trees(np.testing.assert_array_equal, radius_state, radius_after)
+    assert (int(after.step), metrics["skipped"], metrics["skipped_in_a_row"]) == (3, 2, 2)
+    (recovered, _), metrics = run(config, 3, [good, poisoned, good])
+    assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (1, 0)
+    assert np.isfinite(metrics["loss"])
+    assert not np.array_equal(recovered.params["log_logit_scale"], after.params["log_logit_scale"])
+
+
+def test_states_are_donated(config):
+    mesh = make_mesh(1, config.batch_size)
+    states = init_states(config, mesh)
+    make_train_step(config, mesh)(*states, put_batch(make_batch(config), mesh))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states[0].params))
+
+
+def test_abstract_states_are_those_of_init(config):
+    set_variant(config, "dynamic")
+    mesh = make_mesh(2, config.batch_size)
+    made, abstract = init_states(config, mesh), abstract_states(config, mesh)
+    same = lambda a, b: (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)  # noqa: E731
+    assert all(jax.tree.leaves(jax.tree.map(same, made, abstract)))
+
+
+def test_batch_must_be_divisible_by_devices():
+    with pytest.raises(ConfigError, match="batch_size 12 is not divisible by the 8 devices"):
+        make_mesh(8, 12)
+    with pytest.raises(ConfigError, match=r"mesh.data is 9, but there are 8 devices"):
+        make_mesh(9, 18)
+
+
+def test_learning_rate_warms_up_and_decays(config):
+    config.optimizer.update(learning_rate=2.0, warmup_steps=10)
+    schedule = learning_rate(config.optimizer, 110)
+    expected = [2.0 * k / 10 for k in range(10)]
+    expected += [1 + np.cos(np.pi * k / 100) for k in range(101)]
+    np.testing.assert_allclose([schedule(k) for k in range(111)], expected, atol=1e-6)
+
+
+def test_weight_decay_is_of_dense_kernels_alone(config):
+    mesh = make_mesh(1, config.batch_size)
+    params = init_states(config, mesh)[0].params
+    decayed = {
+        path[-1].key
+        for path, flag in jax.tree_util.tree_leaves_with_path(is_kernel(params))
+        if flag
+    }
+    spared = {
+        path[-1].key
+        for path, flag in jax.tree_util.tree_leaves_with_path(is_kernel(params))
+        if not flag
+    }
+    assert decayed == {"kernel"}
+    assert {"bias", "scale", "embedding", "time_pos_embed", "log_logit_scale"} <= spared
