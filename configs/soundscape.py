@@ -18,16 +18,16 @@ def get_config(variant="dynamic"):
     config.eval_every = 250
     config.checkpoint_every = 250
 
-    config.audio.dim = 128
-    config.audio.depth = 4
+    config.audio.dim = 96
+    config.audio.depth = 3
     config.audio.heads = 4
     config.audio.seconds = 4.0
-    config.text.dim = 128
+    config.text.dim = 96
     config.text.depth = 2
     config.text.heads = 4
     config.text.ffn_dim = 256
     config.text.vocab_size = 2_000
-    config.text.max_tokens = 48
+    config.text.max_tokens = 40
     config.projection_dim = 128
 
     config.optimizer.learning_rate = 1e-3

@@ -193,3 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     command.add_argument("--json", type=Path, help="also write the report to this file")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

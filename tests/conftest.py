@@ -7,8 +7,8 @@ import jax
 import pytest
 from absl import flags
 
-from supclap_jax.config import default
 from supclap_jax.data.soundscape import Soundscape, write_clotho
+from tests import tiny
 
 CACHE = os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache")
@@ -30,19 +30,7 @@ def soundscape(tmp_path_factory):
 
 @pytest.fixture
 def config(soundscape):
-    """A run of seconds: the real architecture at its smallest, on one device."""
-    config = default()
+    """The config of `tests/tiny.py`, plain InfoNCE, on that data set."""
+    config = tiny.get_config("info_nce")
     config.data.path = str(soundscape)
-    config.data.workers = 0
-    config.total_steps = 6
-    config.batch_size = 8
-    config.eval_every = 3
-    config.checkpoint_every = 3
-    config.log_every = 1
-    config.audio.update(dim=32, depth=1, heads=2, seconds=1.0)
-    config.text.update(dim=32, depth=1, heads=2, ffn_dim=32, vocab_size=300, max_tokens=24)
-    config.projection_dim = 16
-    config.optimizer.update(learning_rate=1e-3, warmup_steps=2, weight_decay=0.01)
-    config.evaluate.update(batch_size=8, resamples=50)
-    config.mesh.data = 1
     return config.lock()

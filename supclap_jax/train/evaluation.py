@@ -57,9 +57,9 @@ def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None
 
     for table in tables(report):
         console.print(table)
-    console.print(f"Evaluated the checkpoint of step {step}: {workdir / 'evaluation.json'}")
+    console.print(f"Checkpoint of step {step}: {workdir / 'evaluation.json'}", soft_wrap=True)
     for figure in figures:
-        console.print(f"Figure: {figure}")
+        console.print(f"Figure: {figure}", soft_wrap=True)
 
 
 def _draw(workdir: Path, config, embedder: Embedder, variables: dict, clips) -> list[Path]:

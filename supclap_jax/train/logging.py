@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and the progress bar."""
 
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -36,8 +37,9 @@ class MetricsWriter:
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line for `step`, and each metric as a TensorBoard scalar."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """One line for `step`, null where not finite, and each metric as a TensorBoard scalar."""
+        numbers = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
+        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         for name, value in metrics.items():
             self._tensorboard.add_scalar(name, value, step)
 

@@ -133,7 +133,7 @@ def load_clips(config: ConfigDict, split_name: str) -> Clips:
             clips, config.data.on_bad_clip, lambda done: bar.update(task, completed=done)
         )
     for path, problem in bad.items():
-        console.print(f"skipped {path}: {problem}")
+        console.print(f"skipped {path}: {problem}", soft_wrap=True)
     if bad:
         console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {split_name} clips left.")
     return clips
@@ -259,5 +259,6 @@ def _print_summary(config: ConfigDict, states, clips: Clips, mesh) -> None:
     console.print(
         f"{counts[0]:,} parameters, {counts[1]:,} in the radius model; {len(clips):,} training "
         f"clips; batch {config.batch_size} on {devices} {jax.devices()[0].platform} "
-        f"device{'s' if devices > 1 else ''}."
+        f"device{'s' if devices > 1 else ''}.",
+        soft_wrap=True,
     )

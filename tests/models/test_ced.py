@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from weights import load_ced
 
 from supclap_jax.models.ced import CED, SIZES
 from supclap_jax.models.log_mel import log_mel
+from tests.models.weights import load_ced
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLIPS = json.loads((GOLDEN / "ced_encoder.json").read_text())["inputs"]["clips"]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from weights import load_sonar
 
 from supclap_jax.models.sonar import PAD_ID, SONAR, SonarTextEncoder
+from tests.models.weights import load_sonar
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128, max_length=64)

@@ -1,0 +1,98 @@
+"""Retrieval on the soundscape with and without Support Vector Regularization, over seeds.
+
+Trains every variant with every seed on the same data, for the same steps and batch, and compares
+the evaluation split (R@1 in percent, mean and range over seeds). Finished runs are not repeated.
+
+    supclap synthesize --out=runs/soundscape --clips=5000
+    python benchmarks/variants.py --data=runs/soundscape --runs=runs/variants
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+VARIANTS = ("info_nce", "static", "dynamic", "siglip", "siglip_dynamic")
+DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
+RECIPE = Path(__file__).parents[1] / "configs" / "soundscape.py"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder that synthesize wrote")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--steps", type=int, default=600, help="default: 600")
+    parser.add_argument("--seeds", type=int, default=3, help="default: 3")
+    parser.add_argument("--out", type=Path, help="default: RUNS/variants.json")
+    options = parser.parse_args()
+
+    results = {variant: [] for variant in VARIANTS}
+    for seed in range(options.seeds):
+        for variant in VARIANTS:
+            workdir = options.runs / f"{variant}-{seed}"
+            if not (workdir / "evaluation.json").is_file():
+                train(variant, seed, workdir, options)
+            results[variant].append(read(workdir))
+            Console().print(f"{workdir.name}: {results[variant][-1]}", soft_wrap=True)
+    Console().print(table(results))
+    out = options.out or options.runs / "variants.json"
+    out.write_text(json.dumps({"steps": options.steps, "results": results}, indent=2) + "\n")
+
+
+def train(variant: str, seed: int, workdir: Path, options: argparse.Namespace) -> None:
+    """One run, its output beside its folder."""
+    options.runs.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "supclap_jax.cli", "train", f"--config={RECIPE}:{variant}",
+        f"--workdir={workdir}", f"--config.data.path={options.data}", f"--config.seed={seed}",
+        f"--config.total_steps={options.steps}", f"--config.eval_every={options.steps // 3}",
+    ]  # fmt: skip
+    with workdir.with_suffix(".log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def read(workdir: Path) -> dict[str, float]:
+    """R@1 both ways, zero-shot accuracy, and medians of speed and of the wait for data."""
+    report = json.loads((workdir / "evaluation.json").read_text())
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    timed = [line for line in lines if "steps_per_second" in line]
+    return {
+        **{direction: report["retrieval"][direction]["R@1"]["value"] for direction in DIRECTIONS},
+        "zero_shot": report["zero_shot"]["accuracy"]["value"],
+        "clips": report["clips"],
+        **{
+            name: statistics.median(line[name] for line in timed)
+            for name in ("steps_per_second", "clips_per_second", "data_wait")
+        },
+    }
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> Table:
+    """One row a variant: mean R@1, its range, and the gain over the base loss, seed by seed."""
+    clips = next(iter(results.values()))[0]["clips"]
+    shown = Table(title=f"R@1 on {clips:,} held-out clips: mean [lowest, highest] over seeds")
+    shown.add_column("")
+    for name in DIRECTIONS.values():
+        shown.add_column(name, justify="right")
+        shown.add_column("over base", justify="right")
+    for variant, runs in results.items():
+        base = results["siglip" if variant.startswith("siglip") else "info_nce"]
+        cells = []
+        for direction in DIRECTIONS:
+            values = [run[direction] for run in runs]
+            gains = [value - other[direction] for value, other in zip(values, base, strict=True)]
+            cells.append(f"{statistics.mean(values):.1f} [{min(values):.1f}, {max(values):.1f}]")
+            cells.append(f"{statistics.mean(gains):+.1f}" if base is not runs else "")
+        shown.add_row(variant, *cells)
+    return shown
+
+
+if __name__ == "__main__":
+    main()
