@@ -75,8 +75,8 @@ def test_overrides_keep_types():
         ("soundscape.py", ["--config.loss.svr.beta=-1"], "beta is -1.0; expected zero or more"),
         (
             "soundscape.py",
-            ["--config.audio.heads=3"],
-            "audio.dim .* not divisible by audio.heads 3",
+            ["--config.audio.heads=5"],
+            "audio.dim .* not divisible by audio.heads 5",
         ),
         ("soundscape.py", ["--config.data.languages=('eng',)"], "data.languages names 'eng'"),
         ("soundscape.py", ["--config.data.languages=()"], "data.languages is empty"),

@@ -1,6 +1,10 @@
 """Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
 
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import grain
@@ -63,7 +67,7 @@ def training_batches(
     workers = grain.MultiprocessingOptions(
         num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
     )
-    return iter(batches.mp_prefetch(workers))
+    return iter(batches.mp_prefetch(workers, worker_init_fn=_live_with_parent))
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[np.ndarray]:
@@ -71,3 +75,15 @@ def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[np.
     stream = grain.MapDataset.source(clips.paths).map(lambda path: read_clip(path, seconds))
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)
+
+
+def _live_with_parent(worker: int, workers: int) -> None:
+    """A decoding process leaves signals to its parent, and ends when that ends, however it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -60,6 +60,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             "lower it or add clips"
         )
     validation = load_clips(config, "validation")
+    load_clips(config, "evaluation")  # its errors should show now, not after training
     workdirs.claim(config, workdir)
     workdirs.claim_data(clips, workdir)
     tokenizer = workdirs.load_tokenizer(config, workdir, clips)

@@ -62,6 +62,18 @@ def undisturbed(soundscape, tmp_path_factory):
     return workdir
 
 
+def wait_until_gone(group):
+    """No process of the group is left, decoding workers included."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("processes outlive their run")
+
+
 def assert_same_run(workdir, undisturbed):
     jax.tree.map(np.testing.assert_array_equal, final_states(workdir), final_states(undisturbed))
     timing = {"steps_per_second", "clips_per_second", "data_wait"}
@@ -83,9 +95,10 @@ def test_killed_and_continued_is_undisturbed_bit_for_bit(
     workdir = tmp_path / "run"
     process = start(soundscape, workdir)
     wait_for_step(process, workdir, random.randrange(6, STEPS - 4))
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    wait_until_gone(process.pid)
     output = finish(start(soundscape, workdir, workers))
     assert "Continuing after step" in output
     assert_same_run(workdir, undisturbed)
@@ -99,6 +112,7 @@ def test_a_signal_makes_a_checkpoint_and_stops(soundscape, tmp_path, undisturbed
     os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number, output
+    wait_until_gone(process.pid)
     assert f"{number.name}: stopped after step" in output
     assert "Traceback" not in output
     stopped = int(output.split("stopped after step ")[1].split(";")[0])
