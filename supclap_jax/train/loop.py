@@ -101,8 +101,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 in_flight = step, metrics
                 # 4. Evaluate and checkpoint, the only places where the device waits for the host.
                 evaluates = step % config.eval_every == 0 or step == config.total_steps
-                saves = evaluates or step % config.checkpoint_every == 0 or stop
-                if saves:
+                stops = bool(stop)
+                if evaluates or stops or step % config.checkpoint_every == 0:
                     _log(in_flight, meter, writer, bar, task, config)
                     in_flight = None
                     recall = None
@@ -110,7 +110,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
                         recall = _validate(embedder, states[0], validation, step, writer)
                     checkpoints.save(tuple(states), step, recall)
                     meter.restart()
-                if stop:
+                if stops:
                     raise Interrupted(stop[0], step)
     finally:
         checkpoints.close()

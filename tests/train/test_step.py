@@ -118,9 +118,17 @@ def test_one_step_is_the_composition_of_its_parts(config):
     assert max(changes) < 1e-2 * config.optimizer.learning_rate
 
 
-@pytest.mark.parametrize("variant", ["dynamic", "siglip_static"])
-def test_eight_devices_agree_with_one(config, variant):
+@pytest.mark.parametrize(
+    ("variant", "svr"),
+    [
+        ("dynamic", {"features": "row"}),
+        ("siglip_dynamic", {"shared": True, "detach": False}),
+        ("static", {"direction": "text_to_audio"}),
+    ],
+)
+def test_eight_devices_agree_with_one(config, variant, svr):
     set_variant(config, variant)
+    config.loss.svr.update(svr)
     one = run(config, steps=3)
     config.mesh.data = 8
     eight = run(config, steps=3)
