@@ -1,7 +1,8 @@
 """Retrieval on the soundscape with and without Support Vector Regularization, over seeds.
 
 Trains every variant with every seed on the same data, for the same steps and batch, and compares
-the evaluation split (R@1 in percent, mean and range over seeds). Finished runs are not repeated.
+the evaluation split (R@1 in percent, mean and range over seeds). A run that is already there is
+continued, so a finished one is just read, and one with other settings is refused.
 
     supclap synthesize --out=runs/soundscape --clips=5000
     python benchmarks/variants.py --data=runs/soundscape --runs=runs/variants
@@ -19,6 +20,13 @@ from rich.table import Table
 
 VARIANTS = ("info_nce", "static", "dynamic", "siglip", "siglip_dynamic")
 DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
+RADIUS = {
+    "distance": "distance",
+    "text radius": "radius/text_mean",
+    "audio radius": "radius/audio_mean",
+    "1 - R/d, text": "contraction/text",
+    "1 - R/d, audio": "contraction/audio",
+}
 RECIPE = Path(__file__).parents[1] / "configs" / "soundscape.py"
 
 
@@ -37,11 +45,11 @@ def main():
     for seed in range(options.seeds):
         for variant in VARIANTS:
             workdir = options.runs / f"{variant}-{seed}"
-            if not (workdir / "evaluation.json").is_file():
-                train(variant, seed, workdir, options)
+            train(variant, seed, workdir, options)
             results[variant].append(read(workdir))
             Console().print(f"{workdir.name}: {results[variant][-1]}", soft_wrap=True)
     Console().print(table(results))
+    Console().print(radius_table(results))
     out = options.out or options.runs / "variants.json"
     out.write_text(json.dumps({"steps": options.steps, "results": results}, indent=2) + "\n")
 
@@ -59,10 +67,11 @@ def train(variant: str, seed: int, workdir: Path, options: argparse.Namespace) -
 
 
 def read(workdir: Path) -> dict[str, float]:
-    """R@1 both ways, zero-shot accuracy, and medians of speed and of the wait for data."""
+    """R@1 both ways, zero-shot accuracy, median speed and wait for data, radii of the last step."""
     report = json.loads((workdir / "evaluation.json").read_text())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     timed = [line for line in lines if "steps_per_second" in line]
+    last = [line for line in lines if "loss" in line][-1]
     return {
         **{direction: report["retrieval"][direction]["R@1"]["value"] for direction in DIRECTIONS},
         "zero_shot": report["zero_shot"]["accuracy"]["value"],
@@ -71,6 +80,7 @@ def read(workdir: Path) -> dict[str, float]:
             name: statistics.median(line[name] for line in timed)
             for name in ("steps_per_second", "clips_per_second", "data_wait")
         },
+        **{name: last[key] for name, key in RADIUS.items() if key in last},
     }
 
 
@@ -91,6 +101,18 @@ def table(results: dict[str, list[dict[str, float]]]) -> Table:
             cells.append(f"{statistics.mean(values):.1f} [{min(values):.1f}, {max(values):.1f}]")
             cells.append(f"{statistics.mean(gains):+.1f}" if base is not runs else "")
         shown.add_row(variant, *cells)
+    return shown
+
+
+def radius_table(results: dict[str, list[dict[str, float]]]) -> Table:
+    """Where training ended: distance, radius and contraction factor, means over batch and seeds."""
+    shown = Table(title="In the last batch of training, mean over seeds")
+    shown.add_column("")
+    for name in RADIUS:
+        shown.add_column(name, justify="right")
+    for variant, runs in results.items():
+        means = (statistics.mean(run[name] for run in runs) for name in RADIUS if name in runs[0])
+        shown.add_row(variant, *(f"{mean:.2f}" for mean in means))
     return shown
 
 

@@ -13,6 +13,8 @@ def get_config(variant="dynamic"):
     config = default()
     set_variant(config, variant)
     config.data.path = "runs/soundscape"
+    if config.loss.base == "siglip":
+        config.temperature.initial_bias = -3.4  # log odds of a positive in a batch of 32
     config.total_steps = 1_000
     config.batch_size = 32
     config.eval_every = 250
@@ -27,7 +29,7 @@ def get_config(variant="dynamic"):
     config.text.heads = 4
     config.text.ffn_dim = 256
     config.text.vocab_size = 2_000
-    config.text.max_tokens = 40
+    config.text.max_tokens = 44
     config.projection_dim = 128
 
     config.optimizer.learning_rate = 1e-3

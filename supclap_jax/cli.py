@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add(evaluate, "supclap evaluate --workdir=runs/dynamic --json=result.json")
     command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
-    command.add_argument("--json", type=Path, help="also write the report to this file")
+    command.add_argument("--json", type=Path, help="write the report to this file as well")
     return parser
 
 

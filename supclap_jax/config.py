@@ -219,7 +219,8 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
     ),
 }
 
-# Keys that change how a run is operated but not its result: a resumed run may change them.
+# Keys that a resumed run may change: trained parameters do not depend on them, apart from rounding
+# on other devices.
 OPERATIONAL = (
     "checkpoint_every",
     "data.path",

@@ -93,8 +93,10 @@ def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     assert "similarity.png" in printed
 
     again = tmp_path / "again.json"
+    before = (workdir / "evaluation.json").read_bytes()
     assert main(["evaluate", f"--workdir={workdir}", f"--json={again}", "--step=2"]) == 0
     assert json.loads(again.read_text())["step"] == 2
+    assert (workdir / "evaluation.json").read_bytes() == before
     assert main(["evaluate", f"--workdir={workdir}", "--step=5"]) == 2
     assert "no checkpoint of step 5; there are 2, 3, 4, 6" in capsys.readouterr().err
 
@@ -171,6 +173,11 @@ def test_divergence_stops_with_the_last_checkpoint_intact(train, tmp_path, capsy
     assert logged[0]["loss"] is None
     assert main(["evaluate", f"--workdir={tmp_path / 'run'}"]) == 0
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == 2
+
+
+def test_a_vocabulary_below_the_alphabet_is_said(train, capsys):
+    assert train("--config.text.vocab_size=5") == 2
+    assert "no tokenizer of text.vocab_size 5 can be trained" in capsys.readouterr().err
 
 
 def test_synthesize_then_read_back(tmp_path, capsys):

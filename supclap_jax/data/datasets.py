@@ -7,6 +7,8 @@ from pathlib import Path
 
 from supclap_jax.data.audio import find_bad_clips
 
+SPLITS = ("development", "validation", "evaluation")
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message names file, row and remedy."""
@@ -41,11 +43,12 @@ class Clips:
         )
 
     def fingerprint(self) -> str:
-        """A digest of file names and captions; does not depend on where the folder lies."""
+        """A digest of file names, file sizes and captions, wherever the folder lies."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
             texts = [text for captions in self.captions.values() for text in captions[index]]
-            digest.update("\0".join([path.name, *texts, ""]).encode())
+            size = str(path.stat().st_size)
+            digest.update("\0".join([path.name, size, *texts, ""]).encode())
         return digest.hexdigest()
 
 
@@ -53,8 +56,9 @@ def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:
     """Reads one split in Clotho 2.1's layout.
 
     `folder/{split}/*` holds the audio, `folder/clotho_captions_{split}.csv` the English captions
-    and `folder/clotho_captions_{split}.{language}.csv` those of another language. Labels come from
-    `folder/clotho_metadata_{split}.csv`, where it exists: the keyword of clips with just one.
+    and `folder/clotho_captions_{split}.{language}.csv` those of another language. Labels are read
+    from the metadata of a soundscape alone: the keyword of clips with just one. Clotho's own
+    keywords are free tags, not classes.
 
     Args:
       folder: the data set.
@@ -69,10 +73,11 @@ def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:
             f"there is no data folder {str(folder)!r}; set data.path, or make one with "
             "'supclap synthesize --out=DIR --clips=N'"
         )
-    captions = {}
-    for language in languages:
-        suffix = "" if language == "eng_Latn" else f".{language}"
-        captions[language] = _read_captions(folder / f"clotho_captions_{split}{suffix}.csv")
+    files = {
+        language: folder / f"clotho_captions_{split}{_suffix(language)}.csv"
+        for language in languages
+    }
+    captions = {language: _read_captions(path) for language, path in files.items()}
     first, *others = languages
     names = list(captions[first])
     for language in others:
@@ -85,10 +90,11 @@ def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:
     for row, name in enumerate(names, 2):
         if not (folder / split / name).is_file():
             raise DataError(
-                f"{folder}/clotho_captions_{split}.csv, row {row}: there is no audio file "
+                f"{files[first]}, row {row}: there is no audio file "
                 f"{str(folder / split / name)!r}; add the file or remove the row"
             )
-    labels = _read_labels(folder / f"clotho_metadata_{split}.csv")
+    is_soundscape = (folder / "soundscape.json").is_file()
+    labels = _read_labels(folder / f"clotho_metadata_{split}.csv") if is_soundscape else {}
     return Clips(
         paths=tuple(folder / split / name for name in names),
         captions={
@@ -129,7 +135,12 @@ def _read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     captions: dict[str, tuple[str, ...]] = {}
     for row, fields in _read_csv(path, "utf-8-sig", ("file_name", "caption_1")):
         name = fields["file_name"]
-        columns = [column for column in fields if column and column.startswith("caption_")]
+        if None in fields:
+            raise DataError(
+                f"{path}, row {row}: it has more fields than the header; put captions with commas "
+                "in double quotes"
+            )
+        columns = [column for column in fields if column.startswith("caption_")]
         texts = tuple((fields[column] or "").strip() for column in columns)
         if not name or Path(name).name != name:
             raise DataError(
@@ -148,9 +159,11 @@ def _read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     return captions
 
 
+def _suffix(language: str) -> str:
+    return "" if language == "eng_Latn" else f".{language}"
+
+
 def _read_labels(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
     rows = _read_csv(path, "iso-8859-1", ("file_name", "keywords"))
     keywords = {fields["file_name"]: (fields["keywords"] or "").split(";") for _, fields in rows}
     return {name: words[0] for name, words in keywords.items() if len(words) == 1 and words[0]}

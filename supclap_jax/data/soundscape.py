@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from supclap_jax.data.datasets import SPLITS
 from supclap_jax.data.sound_events import (
     CATALOGUE,
     KINDS,
@@ -47,7 +48,6 @@ __all__ = [
     "write_clotho",
 ]
 
-SPLITS = ("development", "validation", "evaluation")
 FILE_FORMATS = ("wav", "flac")
 CAPTION_COLUMNS = ("file_name", *(f"caption_{i}" for i in range(1, 6)))
 METADATA_COLUMNS = (

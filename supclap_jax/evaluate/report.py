@@ -27,7 +27,7 @@ def evaluate(embedder: Embedder, variables: dict, clips: Clips, config: ConfigDi
 
     Returns:
       `{"clips", "captions", "retrieval", "per_language", "zero_shot"}`; "captions" and "retrieval"
-      are of the first of `config.data.languages`, "zero_shot" is empty without labels.
+      are of the first of `config.data.languages`, "zero_shot" is empty without labels or English.
     """
     audio = embedder.audio(variables, clips)
     per_language = {}
@@ -91,7 +91,7 @@ def _zero_shot(
     embedder: Embedder, variables: dict, audio: np.ndarray, clips: Clips, config: ConfigDict
 ) -> dict:
     labelled = [index for index, label in enumerate(clips.labels) if label is not None]
-    if not labelled:
+    if not labelled or PROMPT_LANGUAGE not in config.data.languages:
         return {}
     names = sorted({clips.labels[index] for index in labelled})
     return zero_shot(

@@ -33,7 +33,6 @@ class DualEncoder(nn.Module):
       projection_dim: size of the common space.
       temperature: initial temperature tau; logits are similarity / tau.
       learn_temperature: whether tau is trained (as log(1/tau)).
-      minimum_temperature: a learned tau is never smaller.
       bias: initial bias of the logits, or None for a loss without one. The bias is learned.
       dtype: of the encoders' and projections' computation; parameters are float32.
     """
@@ -43,7 +42,6 @@ class DualEncoder(nn.Module):
     projection_dim: int
     temperature: float = 0.07
     learn_temperature: bool = True
-    minimum_temperature: float = 0.01
     bias: float | None = None
     dtype: jnp.dtype = jnp.float32
 
@@ -68,10 +66,22 @@ class DualEncoder(nn.Module):
         """1 / tau, a float32 scalar."""
         if not self.learn_temperature:
             return jnp.float32(1 / self.temperature)
-        return jnp.minimum(jnp.exp(self.log_logit_scale), 1 / self.minimum_temperature)
+        return jnp.exp(self.log_logit_scale)
 
     def __call__(self, waveform: jax.Array, tokens: jax.Array, train: bool = False):
         """Returns audio and text embeddings, 1 / tau, and the bias (None without one)."""
         audio = self.encode_audio(waveform, train)
         text = self.encode_text(tokens, train)
         return audio, text, self.logit_scale(), None if self.bias is None else self.logit_bias
+
+
+def clip_temperature(params: dict, minimum: float) -> dict:
+    """Parameters with a learned temperature raised to `minimum` where it is lower (as in CLIP).
+
+    To be applied after each update: a limit inside the model would stop the gradient, and a
+    temperature that once reached it could never leave it.
+    """
+    if "log_logit_scale" not in params:
+        return params
+    clipped = jnp.minimum(params["log_logit_scale"], -math.log(minimum))
+    return {**params, "log_logit_scale": clipped}

@@ -131,5 +131,7 @@ def similarity_summary(similarity: jax.Array) -> jax.Array:
     hardest = jnp.pad(hardest, ((0, 0), (0, missing)), mode="edge")
     count = negatives.shape[1]
     soft_maximum = jax.nn.logsumexp(negatives, axis=1) - jnp.log(count)
-    mean, spread = jnp.mean(negatives, axis=1), jnp.std(negatives, axis=1)
+    mean, variance = jnp.mean(negatives, axis=1), jnp.var(negatives, axis=1)
+    varied = variance > 0
+    spread = jnp.where(varied, jnp.sqrt(jnp.where(varied, variance, 1)), 0)
     return jnp.column_stack([own, hardest, soft_maximum, mean, spread])

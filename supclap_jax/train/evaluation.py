@@ -11,7 +11,7 @@ from supclap_jax.evaluate.report import evaluate, tables
 from supclap_jax.train.checkpoint import Checkpoints
 from supclap_jax.train.logging import console
 from supclap_jax.train.loop import load_clips, variables_of
-from supclap_jax.train.mesh import make_mesh, split
+from supclap_jax.train.mesh import batch_sharding, make_mesh
 from supclap_jax.train.state import abstract_states, make_model
 from supclap_jax.train.workdir import load_tokenizer
 
@@ -19,11 +19,12 @@ CLIPS_IN_FIGURE = 12
 
 
 def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None) -> None:
-    """Prints the tables of a checkpoint, and writes them and the figures into `workdir`.
+    """Prints the tables of a checkpoint; those of the best one go into `workdir`, with figures.
 
     Args:
       workdir: of the run.
-      step: of the checkpoint; by default the best on validation.
+      step: of the checkpoint; by default the best on validation. A checkpoint asked for leaves
+        `workdir` as it is.
       out: a further file for the JSON.
 
     Raises:
@@ -34,7 +35,8 @@ def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None
         raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
     config = configs.load(workdir / "config.json")
     checkpoints = Checkpoints(workdir, config.keep_last)
-    step = checkpoints.best_step() if step is None else step
+    best = step is None
+    step = checkpoints.best_step() if best else step
     if step not in checkpoints.steps():
         raise ConfigError(
             f"{workdir} holds no checkpoint of step {step}; there are "
@@ -45,21 +47,20 @@ def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None
     state, _ = checkpoints.restore(step, abstract_states(config, mesh))
     checkpoints.close()
     variables = variables_of(state)
-    embedder = Embedder(make_model(config), load_tokenizer(config, workdir), config, split(mesh))
+    tokenizer = load_tokenizer(config, workdir)
+    embedder = Embedder(make_model(config), tokenizer, config, batch_sharding(mesh))
 
     with console.status(f"evaluating step {step} on {len(clips):,} clips"):
         report = {"step": step, **evaluate(embedder, variables, clips, config)}
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    for path in (workdir / "evaluation.json", out):
-        if path is not None:
-            path.write_text(text)
-    figures = _draw(workdir, config, embedder, variables, clips)
-
     for table in tables(report):
         console.print(table)
-    console.print(f"Checkpoint of step {step}: {workdir / 'evaluation.json'}", soft_wrap=True)
-    for figure in figures:
-        console.print(f"Figure: {figure}", soft_wrap=True)
+    console.print(f"Checkpoint of step {step}.")
+    reports = [workdir / "evaluation.json"] * best + [out] * (out is not None)
+    for path in reports:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    figures = _draw(workdir, config, embedder, variables, clips) if best else []
+    for path in [*reports, *figures]:
+        console.print(f"Written: {path}", soft_wrap=True)
 
 
 def _draw(workdir: Path, config, embedder: Embedder, variables: dict, clips) -> list[Path]:

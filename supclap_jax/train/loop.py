@@ -12,14 +12,14 @@ from rich.progress import TextColumn
 
 from supclap_jax import config as configs
 from supclap_jax.config import ConfigError
-from supclap_jax.data.datasets import Clips, DataError, read_clotho, without_bad_clips
+from supclap_jax.data.datasets import SPLITS, Clips, DataError, read_clotho, without_bad_clips
 from supclap_jax.data.pipeline import training_batches
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.report import validate
 from supclap_jax.train import workdir as workdirs
 from supclap_jax.train.checkpoint import Checkpoints
 from supclap_jax.train.logging import MetricsWriter, console, progress_bar
-from supclap_jax.train.mesh import make_mesh, put_batch, split
+from supclap_jax.train.mesh import batch_sharding, make_mesh, put_batch
 from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
 from supclap_jax.train.step import make_train_step
 
@@ -53,16 +53,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """
     configs.validate(config)
     mesh = make_mesh(config.mesh.data, config.batch_size)
-    clips = load_clips(config, "development")
+    # The evaluation clips are not used here, but their errors should show now, not after training.
+    clips_of_split = {split: load_clips(config, split) for split in SPLITS}
+    clips, validation = clips_of_split["development"], clips_of_split["validation"]
     if len(clips) < config.batch_size:
         raise DataError(
             f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "
             "lower it or add clips"
         )
-    validation = load_clips(config, "validation")
-    load_clips(config, "evaluation")  # its errors should show now, not after training
     workdirs.claim(config, workdir)
-    workdirs.claim_data(clips, workdir)
+    workdirs.claim_data(clips_of_split, workdir)
     tokenizer = workdirs.load_tokenizer(config, workdir, clips)
 
     checkpoints = Checkpoints(workdir, config.keep_last)
@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         return
 
     train_step = make_train_step(config, mesh)
-    embedder = Embedder(make_model(config), tokenizer, config, split(mesh))
+    embedder = Embedder(make_model(config), tokenizer, config, batch_sharding(mesh))
     batches = training_batches(
         clips, tokenizer, config, start, jax.process_index(), jax.process_count()
     )

@@ -69,7 +69,6 @@ def make_model(config: ConfigDict) -> DualEncoder:
         projection_dim=config.projection_dim,
         temperature=config.temperature.initial,
         learn_temperature=config.temperature.learned,
-        minimum_temperature=config.temperature.minimum,
         bias=config.temperature.initial_bias if config.loss.base == "siglip" else None,
         dtype=dtype,
     )
@@ -95,6 +94,11 @@ def make_radius_model(config: ConfigDict) -> nn.Module:
     )
 
 
+def split_seed(seed: int) -> jax.Array:
+    """Independent keys for the dual encoder's and the radius model's parameters, and dropout."""
+    return jax.random.split(jax.random.key(seed), 3)
+
+
 def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
     """Both states at step 0, made straight on the mesh; a pure function of `config.seed`."""
     return jax.jit(lambda: _init(config), out_shardings=replicated(mesh))()
@@ -110,7 +114,7 @@ def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusS
 
 
 def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
-    model_key, radius_key = jax.random.split(jax.random.key(config.seed))
+    model_key, radius_key, _ = split_seed(config.seed)
     waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
     tokens = np.ones((1, config.text.max_tokens), np.int32)
     variables = make_model(config).init(model_key, waveform, tokens)

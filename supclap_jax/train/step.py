@@ -10,9 +10,16 @@ from ml_collections import ConfigDict
 
 from supclap_jax.losses import supclap
 from supclap_jax.losses.similarity import similarity
-from supclap_jax.train.mesh import replicated, split
+from supclap_jax.models.dual_encoder import clip_temperature
+from supclap_jax.train.mesh import batch_sharding, replicated
 from supclap_jax.train.optimizer import learning_rate, make_optimizer
-from supclap_jax.train.state import RadiusState, TrainState, make_model, make_radius_model
+from supclap_jax.train.state import (
+    RadiusState,
+    TrainState,
+    make_model,
+    make_radius_model,
+    split_seed,
+)
 
 Step = Callable[
     [TrainState, RadiusState, dict[str, jax.Array]],
@@ -64,7 +71,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     schedule = learning_rate(config.optimizer, config.total_steps)
 
     def step(state: TrainState, radius_state: RadiusState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(split_seed(config.seed)[2], state.step)
         (loss, (batch_stats, metrics)), (gradient, radius_gradient) = objective(
             state.params, radius_state.params, state.batch_stats, batch, key
         )
@@ -82,9 +89,12 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         def if_finite(new, old):
             return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
 
+        new_params = clip_temperature(
+            optax.apply_updates(state.params, updates), config.temperature.minimum
+        )
         new_state = TrainState(
             step=state.step + 1,
-            params=if_finite(optax.apply_updates(state.params, updates), state.params),
+            params=if_finite(new_params, state.params),
             batch_stats=if_finite(batch_stats, state.batch_stats),
             opt_state=if_finite(opt_state, state.opt_state),
             skipped=state.skipped + ~finite,
@@ -98,7 +108,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         metrics |= {
             "gradient_norm": gradient_norm,
             "radius_gradient_norm": radius_gradient_norm,
-            "learning_rate": schedule(state.step),
+            "learning_rate": schedule(state.step - state.skipped),
             "skipped": new_state.skipped,
             "skipped_in_a_row": new_state.skipped_in_a_row,
         }
@@ -107,7 +117,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     everywhere = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(everywhere, everywhere, split(mesh)),
+        in_shardings=(everywhere, everywhere, batch_sharding(mesh)),
         out_shardings=everywhere,
         donate_argnums=(0, 1),
     )

@@ -34,30 +34,37 @@ def claim(config: ConfigDict, workdir: Path) -> None:
     save(config, path)
 
 
-def claim_data(clips: Clips, workdir: Path) -> None:
-    """Remembers the training data, or checks that they are those of the run so far.
+def claim_data(clips_of_split: dict[str, Clips], workdir: Path) -> None:
+    """Remembers number and digest of the clips of each split, or checks that they are the run's.
 
     Raises:
-      DataError: the clips or captions are others than when the run began.
+      DataError: clips or captions are others than when the run began.
     """
     path = workdir / "data.json"
-    mine = {"clips": len(clips), "fingerprint": clips.fingerprint()}
+    mine = {
+        split: {"clips": len(clips), "fingerprint": clips.fingerprint()}
+        for split, clips in clips_of_split.items()
+    }
     if not path.is_file():
-        path.write_text(json.dumps(mine) + "\n")
+        path.write_text(json.dumps(mine, indent=2) + "\n")
         return
     theirs = json.loads(path.read_text())
-    if mine != theirs:
-        raise DataError(
-            f"the training clips or captions are not those that the run in {workdir} began with "
-            f"({theirs['clips']} clips then, {len(clips)} now); restore them or choose another "
-            "--workdir"
-        )
+    for split in mine:
+        if mine[split] != theirs[split]:
+            raise DataError(
+                f"the {split} clips or captions are not those that the run in {workdir} began "
+                f"with ({theirs[split]['clips']} clips then, {mine[split]['clips']} now); restore "
+                "them or choose another --workdir"
+            )
 
 
 def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None) -> Tokenizer:
     """The run's tokenizer, `workdir/tokenizer.model`, trained on the captions of `clips` if absent.
 
     Trains on at most 20,000 captions, evenly spaced.
+
+    Raises:
+      ConfigError: `config.text.vocab_size` is smaller than the number of characters in use.
     """
     path = workdir / "tokenizer.model"
     if not path.is_file():
@@ -68,5 +75,11 @@ def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None
             for text in texts
         ]
         captions = captions[:: -(-len(captions) // TOKENIZER_CAPTIONS)]
-        path.write_bytes(train_tokenizer(captions, config.text.vocab_size))
+        try:
+            path.write_bytes(train_tokenizer(captions, config.text.vocab_size))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"no tokenizer of text.vocab_size {config.text.vocab_size} can be trained on the "
+                f"captions: {error}"
+            ) from error
     return Tokenizer(path.read_bytes(), config.text.vocab_size)

@@ -64,7 +64,21 @@ def test_fingerprint_is_of_the_content_not_of_the_place(soundscape, folder):
         rows[1][1] += "!"
 
     rewrite(folder / "clotho_captions_evaluation.csv", change)
-    assert read_clotho(folder, "evaluation", ENGLISH).fingerprint() != here
+    changed = read_clotho(folder, "evaluation", ENGLISH).fingerprint()
+    soundfile.write(folder / "evaluation" / "evaluation_00003.wav", np.zeros(9), 16_000)
+    shorter = read_clotho(folder, "evaluation", ENGLISH).fingerprint()
+    assert len({here, changed, shorter}) == 3
+
+
+def test_keywords_of_other_data_sets_are_not_labels(folder):
+    (folder / "soundscape.json").unlink()
+    assert not any(read_clotho(folder, "evaluation", ENGLISH).labels)
+
+
+def test_absent_audio_is_told_of_the_file_that_names_it(folder):
+    (folder / "evaluation" / "evaluation_00001.wav").unlink()
+    with pytest.raises(DataError, match=r"evaluation.fra_Latn.csv, row 3: there is no audio"):
+        read_clotho(folder, "evaluation", ("fra_Latn", "eng_Latn"))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +92,7 @@ def test_fingerprint_is_of_the_content_not_of_the_place(soundscape, folder):
             "row 4: caption_2 of 'evaluation_00002.wav' is",
         ),
         (lambda rows: rows[2].pop(), "row 3: caption_5 .* is empty"),
+        (lambda rows: rows[2].append("more"), "row 3: it has more fields than the header"),
         (
             lambda rows: rows[2].__setitem__(0, "gone.wav"),
             "row 3: there is no audio file .*gone.wav",

@@ -10,7 +10,7 @@ from supclap_jax.data.datasets import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.report import evaluate, validate
-from supclap_jax.train.mesh import make_mesh, split
+from supclap_jax.train.mesh import batch_sharding, make_mesh
 from supclap_jax.train.state import init_states, make_model
 
 
@@ -25,7 +25,9 @@ def embedder(config, clips):
         config.evaluate.batch_size = batch_size
         captions = [text for row in clips.captions["eng_Latn"] for text in row]
         tokenizer = Tokenizer(train_tokenizer(captions, 300), 300)
-        return Embedder(make_model(config), tokenizer, config, split(make_mesh(devices, 8)))
+        return Embedder(
+            make_model(config), tokenizer, config, batch_sharding(make_mesh(devices, 8))
+        )
 
     return build
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from supclap_jax.models.ced import CED
-from supclap_jax.models.dual_encoder import DualEncoder
+from supclap_jax.models.dual_encoder import DualEncoder, clip_temperature
 from supclap_jax.models.sonar import SonarTextEncoder
 
 AUDIO = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32)
@@ -53,10 +53,14 @@ def test_temperature(learned):
     assert ("log_logit_scale" in variables["params"]) == learned
 
 
-def test_learned_temperature_has_a_minimum():
-    model, variables = build(minimum_temperature=0.02)
-    variables["params"]["log_logit_scale"] = jnp.float32(9.0)
-    assert float(model.apply(variables, method="logit_scale")) == pytest.approx(50.0)
+def test_learned_temperature_is_clipped_at_its_minimum():
+    model, variables = build(temperature=0.05)
+    for minimum, scale in ((0.02, 20.0), (0.1, 10.0)):
+        params = clip_temperature(variables["params"], minimum)
+        scale_now = model.apply({**variables, "params": params}, method="logit_scale")
+        assert float(scale_now) == pytest.approx(scale)
+    fixed = build(learn_temperature=False)[1]["params"]
+    assert clip_temperature(fixed, 0.02) is fixed
 
 
 def test_bias_only_where_asked_for():

@@ -115,6 +115,12 @@ def test_summary_serves_any_batch_size_and_row_only_its_own():
                 model.apply(variables, random_similarity(11))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_summary_of_equal_negatives_has_a_finite_gradient(batch):
+    gradient = jax.grad(lambda s: jnp.sum(similarity_summary(s)))(jnp.ones((batch, batch)))
+    assert np.all(np.isfinite(gradient))
+
+
 @pytest.mark.parametrize("detach", [True, False])
 def test_input_is_detached_by_default(detach):
     model = DynamicRadius(0.1, detach=detach)

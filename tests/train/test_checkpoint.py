@@ -15,19 +15,24 @@ def test_restores_bit_for_bit_even_when_training_goes_on_at_once(config, tmp_pat
     """The next step reuses the donated buffers while the checkpoint may still be written."""
     set_variant(config, "dynamic")
     mesh = make_mesh(1, config.batch_size)
-    step, states = make_train_step(config, mesh), init_states(config, mesh)
+    step = make_train_step(config, mesh)
+
+    def run(after_step):
+        states = init_states(config, mesh)
+        for number in range(1, 6):
+            *states, _ = step(*states, put_batch(make_batch(config, number), mesh))
+            after_step(tuple(states), number)
+
     checkpoints = Checkpoints(tmp_path, keep_last=9)
-    expected = {}
-    for number in range(1, 6):
-        *states, _ = step(*states, put_batch(make_batch(config, number), mesh))
-        expected[number] = jax.tree.map(np.array, jax.device_get(states))
-        checkpoints.save(tuple(states), number)
+    run(checkpoints.save)
     checkpoints.close()
+    expected = {}
+    run(lambda states, number: expected.update({number: jax.tree.map(np.array, states)}))
     onto_four = abstract_states(config, make_mesh(4, config.batch_size))
     reader = Checkpoints(tmp_path, keep_last=9)
     for number, states in expected.items():
         restored = reader.restore(number, onto_four)
-        jax.tree.map(np.testing.assert_array_equal, states, list(restored))
+        jax.tree.map(np.testing.assert_array_equal, states, restored)
         assert all(len(leaf.devices()) == 4 for leaf in jax.tree.leaves(restored))
     reader.close()
 

@@ -94,7 +94,9 @@ def test_killed_and_continued_is_undisturbed_bit_for_bit(
 ):
     workdir = tmp_path / "run"
     process = start(soundscape, workdir)
-    wait_for_step(process, workdir, random.randrange(6, STEPS - 4))
+    step = random.randrange(6, STEPS - 4)
+    print(f"killed at step {step}")
+    wait_for_step(process, workdir, step)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL

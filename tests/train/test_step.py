@@ -11,7 +11,7 @@ from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_
 from supclap_jax.losses.similarity import distance
 from supclap_jax.train.mesh import make_mesh, put_batch
 from supclap_jax.train.optimizer import is_kernel, learning_rate, make_optimizer
-from supclap_jax.train.state import abstract_states, init_states, make_model
+from supclap_jax.train.state import abstract_states, init_states, make_model, split_seed
 from supclap_jax.train.step import make_train_step
 
 
@@ -173,8 +173,16 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(config, bad):
     assert (int(after.step), metrics["skipped"], metrics["skipped_in_a_row"]) == (3, 2, 2)
     (recovered, _), metrics = run(config, 3, [good, poisoned, good])
     assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (1, 0)
+    schedule = learning_rate(config.optimizer, config.total_steps)
+    assert metrics["learning_rate"] == pytest.approx(float(schedule(1)))  # of the second update
     assert np.isfinite(metrics["loss"])
     assert not np.array_equal(recovered.params["log_logit_scale"], after.params["log_logit_scale"])
+
+
+def test_keys_are_independent():
+    keys = {tuple(np.asarray(jax.random.key_data(key))) for key in split_seed(3)}
+    steps = [jax.random.fold_in(split_seed(3)[2], step) for step in range(3)]
+    assert len(keys | {tuple(np.asarray(jax.random.key_data(key))) for key in steps}) == 6
 
 
 def test_states_are_donated(config):
