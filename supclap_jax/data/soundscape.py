@@ -148,7 +148,7 @@ def described(config: Soundscape, split: str, index: int) -> Scene:
     if split != "development" or lot >= config.wrong_captions:
         return own
     others = (_draw_scene(config, (config.seed, place, index)) for place in count(len(SPLITS)))
-    return next(other for other in others if other.kinds != own.kinds)
+    return next(other for other in others if set(other.kinds) != set(own.kinds))
 
 
 def render(config: Soundscape, scene: Scene) -> np.ndarray:
