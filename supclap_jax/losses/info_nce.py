@@ -59,8 +59,7 @@ def info_nce(
     plan = tiles.make_plan("softmax", query.shape[0], ids, same_id, axis_name, block_size)
     if plan is None:
         return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
-    rows, _ = tiles.sweep(plan, query, key, logit_scale, ids=ids)
-    return tiles.global_mean(rows["loss"], axis_name)
+    return tiles.mean_loss(tiles.sweep(plan, query, key, logit_scale, ids=ids), axis_name)
 
 
 def symmetric_info_nce(
@@ -88,8 +87,7 @@ def symmetric_info_nce(
     plan = tiles.make_plan("softmax", audio.shape[0], ids, same_id, axis_name, block_size)
     if plan is not None:
         plan = dataclasses.replace(plan, both=True)
-        rows, columns = tiles.sweep(plan, audio, text, logit_scale, ids=ids)
-        return tiles.global_mean((rows["loss"] + columns["loss"]) / 2, axis_name)
+        return tiles.mean_loss(tiles.sweep(plan, audio, text, logit_scale, ids=ids), axis_name)
     scores = similarity(audio, text)
     audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
     text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))

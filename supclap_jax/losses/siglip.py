@@ -54,8 +54,8 @@ def siglip(
     check_pairs(query, key, ids, same_id)
     plan = tiles.make_plan("sigmoid", query.shape[0], ids, same_id, axis_name, block_size)
     if plan is not None:
-        rows, _ = tiles.sweep(plan, query, key, logit_scale, logit_bias, ids)
-        return tiles.global_mean(rows["loss"], axis_name)
+        sides = tiles.sweep(plan, query, key, logit_scale, logit_bias, ids)
+        return tiles.mean_loss(sides, axis_name)
     logits = similarity(query, key) * logit_scale + logit_bias
     batch = query.shape[0]
     positive = jnp.eye(batch, dtype=bool)

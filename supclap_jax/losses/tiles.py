@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-HARDEST = 4  # hardest negatives in a summary
+from supclap_jax.losses.similarity import HARDEST
+
 TILE = 1024  # rows and columns of an automatic tile
 DENSE_UP_TO = 4096  # batch up to which "auto" keeps the whole matrix: three products, not four
 
@@ -100,6 +101,12 @@ def global_mean(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Ar
     """The mean of all entries on all devices of `axis_name`, the same on each of them."""
     mean = jnp.mean(x)
     return lax.pmean(mean, axis_names(axis_name)) if axis_name else mean
+
+
+def mean_loss(sides: Iterable[Side], axis_name: str | tuple[str, ...] | None) -> jax.Array:
+    """The mean of a sweep's losses, over its sides that have one and over all pairs."""
+    losses = [side["loss"] for side in sides if "loss" in side]
+    return global_mean(sum(losses) / len(losses), axis_name)
 
 
 def sweep(
