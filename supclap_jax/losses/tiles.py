@@ -371,8 +371,9 @@ def _backward(plan: Plan, residuals, cotangents):
             if plan.same_id == "positive":
                 weight += side["target_slope"] * side["count"]
             scale_gradient -= jnp.sum(weight * pairs["own"])
-    query_gradient, key_gradient = (
-        (scale * gradient).astype(query.dtype) for gradient in (query_gradient, key_gradient)
+    # Rounded here and now: fused into later sums, the wider accumulators would stay alive.
+    query_gradient, key_gradient = lax.optimization_barrier(
+        tuple((scale * x).astype(query.dtype) for x in (query_gradient, key_gradient))
     )
     return query_gradient, key_gradient, None, scale_gradient, bias_gradient
 
