@@ -41,7 +41,7 @@ def info_nce(
       block_size: rows and columns of a tile. The loss and its gradients then need memory linear
         in the batch and four products of `2 batch^2 dim` operations, one of them forward. None:
         the whole matrix at once (on a mesh: one device's share against another's), three
-        products. "auto": the whole matrix up to a batch of 4,096, tiles of 1,024 beyond.
+        products. "auto": the whole matrix, kept, up to a batch of 4,096; tiles of 1,024 beyond.
 
     Returns:
       float32 scalar (float64 for float64 inputs), whatever the tiles and devices.

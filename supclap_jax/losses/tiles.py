@@ -27,7 +27,7 @@ from jax import lax
 from supclap_jax.losses.similarity import HARDEST
 
 TILE = 1024  # rows and columns of an automatic tile
-DENSE_UP_TO = 4096  # batch up to which "auto" keeps the whole matrix: three products, not four
+DENSE_UP_TO = 4096  # batch up to which "auto" takes one tile and keeps it: three products
 
 Tree = Any
 Side = dict[str, jax.Array]  # arrays [pairs, ...] of the rows or of the columns
@@ -45,6 +45,7 @@ class Plan:
       same_id: role of other pairs with the same id: "positive", "ignore"; None without ids.
       recall: whether the best positive lies above every negative, of rows and columns.
       summary: the statistics of `similarity_summary`, of rows and columns.
+      keep: save the similarities of the only tile for the backward pass: three products in all.
     """
 
     loss: str
@@ -54,6 +55,7 @@ class Plan:
     same_id: str | None = None
     recall: bool = False
     summary: bool = False
+    keep: bool = False
 
     def has_loss(self, axis: int) -> bool:
         return axis == 1 or self.both
@@ -67,29 +69,35 @@ def make_plan(
     axis_name: str | tuple[str, ...] | None,
     block_size: int | str | None,
 ) -> Plan | None:
-    """The plan of a one-directional loss with these options, or None for the dense form."""
-    tile = tile_size(block_size, batch, axis_name)
-    if tile is None:
-        return None
-    return Plan(loss, tile, axis_names(axis_name), same_id=None if ids is None else same_id)
-
-
-def tile_size(block_size: int | str | None, batch: int, axis_name: Any) -> int | None:
-    """Rows of a tile for these options, or None for the dense form.
+    """The plan of a one-directional loss with these options, or None for the dense form.
 
     Raises:
       TypeError: `block_size` is neither None, an int nor a string.
       ValueError: it is below 1, or a string other than "auto".
     """
-    if block_size is None:
-        return batch if axis_name else None
-    if block_size == "auto":
-        return None if batch <= DENSE_UP_TO and not axis_name else min(TILE, batch)
+    size = _block_size(block_size)
+    if size is None and not axis_name:
+        return None
+    tile = min({None: batch, "auto": TILE}.get(size, size), batch)
+    keep = size == "auto" and batch <= DENSE_UP_TO and not axis_name
+    return Plan(
+        loss,
+        tile=batch if keep else tile,
+        axis_name=axis_names(axis_name),
+        same_id=None if ids is None else same_id,
+        keep=keep,
+    )
+
+
+def _block_size(block_size: int | str | None) -> int | str | None:
+    """The same, checked."""
+    if block_size is None or block_size == "auto":
+        return block_size
     if isinstance(block_size, bool) or not isinstance(block_size, int | str):
         raise TypeError(f"block_size is {block_size!r}; expected None, an int or 'auto'")
     if isinstance(block_size, str) or block_size < 1:
         raise ValueError(f"block_size is {block_size!r}; expected at least 1, or 'auto'")
-    return min(block_size, batch)
+    return block_size
 
 
 def axis_names(axis_name: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -316,28 +324,31 @@ def _sweep(plan: Plan, query, key, pairs: Side, scale, bias) -> tuple[Side, Side
 def _forward(plan: Plan, query, key, pairs, scale, bias):
     rows, columns = {"vector": query, **pairs}, {"vector": key, **pairs}
 
-    def visit(columns, column_state, row_state):
+    def visit(columns, column_state, home):
         def tile(i, m, j, n, states):
             row, column = _take(rows, i, m), _take(columns, j, n)
             scores, masks = _product(row["vector"], column["vector"].T), _masks(plan, row, column)
-            column_part, row_part = _take(states[0], j, n), _take(states[1], i, m)
+            column_state, (row_state, _) = states
+            column_part, row_part = _take(column_state, j, n), _take(row_state, i, m)
             column_part = _gather(plan, 0, scores, masks, column, scale, bias, column_part)
             row_part = _gather(plan, 1, scores, masks, row, scale, bias, row_part)
-            return _put(states[0], column_part, j), _put(states[1], row_part, i)
+            kept = scores if plan.keep else None
+            return _put(column_state, column_part, j), (_put(row_state, row_part, i), kept)
 
-        return _over_tiles(plan, tile, query.shape[0], (column_state, row_state))
+        return _over_tiles(plan, tile, query.shape[0], (column_state, home))
 
-    start = (_start(plan, axis, query.shape[0], scale.dtype) for axis in (0, 1))
-    states = _ring(plan, visit, columns, *_vary(tuple(start), _varying(query)))
-    column_side, row_side = (
-        _finish(plan, axis, side, scale) for axis, side in zip((0, 1), states, strict=True)
+    row_start, column_start = _vary(
+        tuple(_start(plan, axis, query.shape[0], scale.dtype) for axis in (1, 0)), _varying(query)
     )
-    residuals = (query, key, pairs, scale, bias, row_side, column_side)
-    return (row_side, column_side), residuals
+    column_state, (row_state, kept) = _ring(plan, visit, columns, column_start, (row_start, None))
+    row_side, column_side = (
+        _finish(plan, axis, state, scale) for axis, state in ((1, row_state), (0, column_state))
+    )
+    return (row_side, column_side), (query, key, pairs, scale, bias, kept, row_side, column_side)
 
 
 def _backward(plan: Plan, residuals, cotangents):
-    query, key, pairs, scale, bias, *sides = residuals
+    query, key, pairs, scale, bias, kept, *sides = residuals
     rows, columns = (
         {"vector": vector, **pairs, **_saved(plan, side, cotangent)}
         for vector, side, cotangent in zip((query, key), sides, cotangents, strict=True)
@@ -346,7 +357,8 @@ def _backward(plan: Plan, residuals, cotangents):
     def visit(columns, key_gradient, home):
         def tile(i, m, j, n, gradients):
             row, column = _take(rows, i, m), _take(columns, j, n)
-            scores, masks = _product(row["vector"], column["vector"].T), _masks(plan, row, column)
+            scores = kept if plan.keep else _product(row["vector"], column["vector"].T)
+            masks = _masks(plan, row, column)
             slope = _slope(plan, 1, scores, masks, row, scale, bias)
             if plan.both:
                 slope += _slope(plan, 0, scores, masks, column, scale, bias)

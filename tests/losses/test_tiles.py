@@ -16,7 +16,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from supclap_jax.losses import info_nce, sharded, siglip, supclap, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import similarity_summary
-from supclap_jax.losses.tiles import DENSE_UP_TO, Plan, make_plan, sweep
+from supclap_jax.losses.tiles import DENSE_UP_TO, TILE, Plan, make_plan, sweep
 
 BATCH, DIM = 16, 8
 
@@ -111,6 +111,7 @@ LAYOUTS = [
     ("symmetric", "positive", 0, 5),
     ("symmetric", None, 8, 1),
     ("symmetric", "ignore", 4, 3),
+    ("symmetric", "positive", 0, "auto"),
     ("info_nce", "positive", 2, 5),
     ("info_nce", None, 8, None),
     ("siglip", "positive", 4, 2),
@@ -340,11 +341,13 @@ def test_errors_name_what_was_given(block_size, error, message):
         info_nce(jnp.eye(3), jnp.eye(3), 1.0, block_size=block_size)
 
 
-def test_auto_is_dense_where_the_matrix_is_small():
+def test_auto_keeps_the_matrix_where_it_is_small():
     plan = partial(make_plan, "softmax", ids=None, same_id="positive", block_size="auto")
-    assert plan(batch=DENSE_UP_TO, axis_name=None) is None
-    assert plan(batch=DENSE_UP_TO + 1, axis_name=None).tile < DENSE_UP_TO
-    assert plan(batch=100, axis_name="data").tile == 100
+    small, large = plan(batch=DENSE_UP_TO, axis_name=None), plan(batch=10**5, axis_name=None)
+    assert (small.keep, small.tile) == (True, DENSE_UP_TO)
+    assert (large.keep, large.tile) == (False, TILE)
+    on_a_mesh = plan(batch=100, axis_name="data")
+    assert (on_a_mesh.keep, on_a_mesh.tile) == (False, 100)
 
 
 # --- work and memory, from the traced and the compiled program ---
@@ -386,6 +389,13 @@ def test_number_of_products(loss, forward, devices):
     gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1, 2)))(audio, text, scale)
     assert operations(value.jaxpr) == forward * unit
     assert operations(gradient.jaxpr) == 4 * forward * unit
+
+
+def test_auto_needs_three_products_where_the_matrix_is_small():
+    audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
+    loss = partial(symmetric_info_nce, block_size="auto")
+    gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1)))(audio, text, scale)
+    assert operations(gradient.jaxpr) == 3 * 2 * 32 * 32 * DIM
 
 
 def temporaries(loss, batch, dim=64, dtype=jnp.float32, shardings=(None,) * 3):
