@@ -60,6 +60,10 @@ class Plan:
     def has_loss(self, axis: int) -> bool:
         return axis == 1 or self.both
 
+    def has_soft_maximum(self, axis: int) -> bool:
+        """Whether the loss's own sum of exponentials is over all negatives, as a summary's is."""
+        return self.loss == "softmax" and self.has_loss(axis) and self.same_id != "ignore"
+
 
 def make_plan(
     loss: str,
@@ -178,17 +182,20 @@ def _outcome(plan, axis, side: Side, own, scale, bias, total) -> Side:
     if plan.recall:
         outcome["hit"] = (side["best_positive"] > side["best_negative"]).astype(own.dtype)
     if plan.summary:
-        outcome["summary"] = lax.stop_gradient(_summary(side, own * scale, total))
+        outcome["summary"] = lax.stop_gradient(_summary(plan, axis, side, own * scale, total))
     return outcome
 
 
-def _summary(side: Side, own: jax.Array, total: int) -> jax.Array:
+def _summary(plan: Plan, axis: int, side: Side, own: jax.Array, total: int) -> jax.Array:
     """The columns of `similarity_summary`, `[batch, 8]`, from a sweep's statistics."""
     if total == 1:
         return jnp.stack([own] * 7 + [jnp.zeros_like(own)], axis=1)
     hardest = side["hardest"][:, : total - 1]
     hardest = jnp.pad(hardest, ((0, 0), (0, HARDEST - hardest.shape[1])), mode="edge")
-    soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / (total - 1))
+    if plan.has_soft_maximum(axis):
+        soft_maximum = side["others"] + own - jnp.log(total - 1)
+    else:
+        soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / (total - 1))
     spread = jnp.sqrt(side["scatter"] / (total - 1))
     return jnp.column_stack([own, hardest, soft_maximum, side["mean"], spread])
 
@@ -217,8 +224,9 @@ def _start(plan: Plan, axis: int, batch: int, dtype) -> Side:
     if plan.recall:
         names |= {"best_positive": -jnp.inf, "best_negative": -jnp.inf}
     if plan.summary:
-        names |= {"soft_peak": jnp.finfo(dtype).min, "soft_total": 0}
         names |= {"seen": 0, "mean": 0, "scatter": 0}
+        if not plan.has_soft_maximum(axis):
+            names |= {"soft_peak": jnp.finfo(dtype).min, "soft_total": 0}
     start = {name: jnp.full(batch, value, dtype) for name, value in names.items()}
     if plan.summary:
         start["hardest"] = jnp.full((batch, HARDEST), -jnp.inf, dtype)
@@ -249,14 +257,18 @@ def _gather(plan, axis, scores, masks, pairs: Side, scale, bias, side: Side) -> 
         side["best_positive"] = jnp.maximum(side["best_positive"], best)
         side["best_negative"] = jnp.maximum(side["best_negative"], other)
     if plan.summary:
-        side |= _gather_summary(axis, scores * scale, ~own, side)
+        logits = scores * scale
+        side |= _gather_summary(axis, logits, ~own, side)
+        if not plan.has_soft_maximum(axis):
+            side["soft_peak"], side["soft_total"] = _add_exponentials(
+                side["soft_peak"], side["soft_total"], jnp.where(own, -jnp.inf, logits), axis
+            )
     return side
 
 
 def _gather_summary(axis: int, logits: jax.Array, negative: jax.Array, side: Side) -> Side:
-    """Hardest negatives, sum of exponentials, mean and scatter; the latter merged as by Chan."""
+    """Hardest negatives, and mean and scatter, merged with those so far as by Chan et al."""
     masked = jnp.where(negative, logits, -jnp.inf)
-    peak, total = _add_exponentials(side["soft_peak"], side["soft_total"], masked, axis)
     rows = masked if axis == 1 else masked.T
     hardest = lax.top_k(rows, min(HARDEST, rows.shape[1]))[0]
     hardest = lax.top_k(jnp.concatenate([side["hardest"], hardest], axis=1), HARDEST)[0]
@@ -267,8 +279,6 @@ def _gather_summary(axis: int, logits: jax.Array, negative: jax.Array, side: Sid
     seen, step = side["seen"] + count, mean - side["mean"]
     share = count / jnp.maximum(seen, 1)
     return {
-        "soft_peak": peak,
-        "soft_total": total,
         "hardest": hardest,
         "seen": seen,
         "mean": side["mean"] + step * share,
