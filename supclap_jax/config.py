@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 LANGUAGES = (
     "eng_Latn",
@@ -41,6 +42,7 @@ def default() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.base = "info_nce"  # "info_nce" or "siglip"
     config.loss.same_id = "positive"  # other pairs of the same clip: "positive" or "ignore"
+    config.loss.block_size = placeholder(object)  # pairs per side of a tile, or "auto"; None: dense
     config.loss.svr = ConfigDict()
     config.loss.svr.radius = "none"  # "none", "fixed", "static" (learned) or "dynamic" (predicted)
     config.loss.svr.direction = "both"  # "both", "text_to_audio" or "audio_to_text"
@@ -231,6 +233,7 @@ OPERATIONAL = (
     "evaluate.resamples",
     "keep_last",
     "log_every",
+    "loss.block_size",
     "max_bad_steps",
     "mesh.data",
 )
@@ -267,7 +270,9 @@ def validate(config: ConfigDict) -> None:
     for key, normal in defaults.items():
         if key not in values:
             raise ConfigError(f"config key {key!r} is missing; its default is {normal!r}")
-        _check_type(key, values[key], normal)
+        if key != "loss.block_size":
+            _check_type(key, values[key], normal)
+    _check_block_size(config)
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             raise ConfigError(f"{key} is {values[key]!r}; expected one of {', '.join(choices)}")
@@ -292,6 +297,24 @@ def validate(config: ConfigDict) -> None:
         for name in values:
             if (name == key or name.startswith(f"{key}.")) and not is_used(config):
                 _refuse_unused(name, values[name], defaults[name], condition)
+
+
+def _check_block_size(config: ConfigDict) -> None:
+    size = config.loss.block_size
+    if size is None:
+        return
+    if size != "auto" and (type(size) is not int or size < 1):
+        raise ConfigError(f"loss.block_size is {size!r}; expected None, 'auto' or at least 1")
+    if _dynamic(config) and config.loss.svr.features == "row":
+        raise ConfigError(
+            f"loss.block_size is {size!r}, but loss.svr.features = 'row' needs whole rows of the "
+            "similarity matrix; set it to 'summary', or leave loss.block_size at None"
+        )
+    if _dynamic(config) and not config.loss.svr.detach:
+        raise ConfigError(
+            f"loss.block_size is {size!r}, but its summaries carry no gradient, which "
+            "loss.svr.detach = False asks for; set that to True, or leave loss.block_size at None"
+        )
 
 
 def _check_type(key: str, value: object, normal: object) -> None:

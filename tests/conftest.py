@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # processes that tests start see it too
+
 import jax
 import pytest
 from absl import flags

@@ -51,6 +51,7 @@ def test_overrides_keep_types():
         "--config.temperature.learned=false",
         "--config.data.languages=('fra_Latn','eng_Latn')",
         "--config.loss.svr.beta=1",
+        "--config.loss.block_size=auto",
     ]
     config = read_config(f"{ROOT}/configs/soundscape.py", overrides)
     assert config.seed == 3
@@ -58,6 +59,9 @@ def test_overrides_keep_types():
     assert config.temperature.learned is False
     assert config.data.languages == ("fra_Latn", "eng_Latn")
     assert config.loss.svr.beta == 1.0
+    assert config.loss.block_size == "auto"
+    config = read_config(f"{ROOT}/configs/soundscape.py", ["--config.loss.block_size=256"])
+    assert config.loss.block_size == 256
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,18 @@ def test_overrides_keep_types():
         ("soundscape.py:static", ["--config.loss.svr.features=row"], "radius = 'dynamic' uses it"),
         ("soundscape.py:dynamic", ["--config.loss.svr.fixed_radius=1"], "radius = 'fixed' uses it"),
         ("soundscape.py", ["--config.temperature.initial_bias=0"], "loss.base = 'siglip' uses it"),
+        ("soundscape.py", ["--config.loss.block_size=0"], "block_size is 0; expected None, 'auto'"),
+        ("soundscape.py", ["--config.loss.block_size=big"], "block_size is 'big'; expected None"),
+        (
+            "soundscape.py:dynamic",
+            ["--config.loss.block_size=64", "--config.loss.svr.features=row"],
+            "features = 'row' needs whole rows",
+        ),
+        (
+            "soundscape.py:dynamic",
+            ["--config.loss.block_size=64", "--config.loss.svr.detach=false"],
+            "summaries carry no gradient",
+        ),
         (
             "soundscape.py:info_nce",
             ["--config.radius_optimizer.learning_rate=1"],
@@ -116,6 +132,7 @@ def test_json_round_trip(tmp_path):
     config = default()
     set_variant(config, "siglip_dynamic")
     config.data.languages = LANGUAGES[:2]
+    config.loss.block_size = 128
     save(config, tmp_path / "config.json")
     assert flatten(load(tmp_path / "config.json")) == flatten(config)
 

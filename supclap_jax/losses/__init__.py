@@ -1,6 +1,7 @@
 """Contrastive losses as pure functions of arrays; needs only jax and numpy."""
 
 from supclap_jax.losses.info_nce import info_nce, symmetric_info_nce
+from supclap_jax.losses.sharding import sharded
 from supclap_jax.losses.siglip import siglip
 from supclap_jax.losses.supclap import supclap
 from supclap_jax.losses.svr import radius_constraint, support_vectors, svr
@@ -8,6 +9,7 @@ from supclap_jax.losses.svr import radius_constraint, support_vectors, svr
 __all__ = [
     "info_nce",
     "radius_constraint",
+    "sharded",
     "siglip",
     "supclap",
     "support_vectors",

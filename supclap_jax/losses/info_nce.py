@@ -1,8 +1,11 @@
 """InfoNCE: each query's cross entropy against all keys of the batch."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses import tiles
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
@@ -18,6 +21,8 @@ def info_nce(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    axis_name: str | tuple[str, ...] | None = None,
+    block_size: int | str | None = None,
 ) -> jax.Array:
     """One direction of InfoNCE: the mean over queries of the cross entropy against all keys.
 
@@ -31,12 +36,18 @@ def info_nce(
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: what keys of the same clip are to a query. "positive": they share the target mass
         uniformly. "ignore": they leave the sum, only the own pair stays.
+      axis_name: one or several mesh axes, inside `jax.shard_map`: the arguments are this device's
+        share of the batch, the loss is the mean over all devices, gradients are those of it.
+      block_size: rows and columns of a tile. The loss and its gradients then need memory linear
+        in the batch and four products of `2 batch^2 dim` operations, one of them forward. None:
+        the whole matrix at once (on a mesh: one device's share against another's), three
+        products. "auto": the whole matrix, kept, up to a batch of 4,096; tiles of 1,024 beyond.
 
     Returns:
-      float32 scalar (float64 for float64 inputs).
+      float32 scalar (float64 for float64 inputs), whatever the tiles and devices.
 
     Raises:
-      ValueError: shapes that do not fit, or an unknown `same_id`.
+      ValueError: shapes that do not fit, or an unknown `same_id` or `block_size`.
       TypeError: embeddings that are not float, or ids that are not int.
 
     >>> import jax.numpy as jnp
@@ -45,7 +56,10 @@ def info_nce(
     0.000136
     """
     check_pairs(query, key, ids, same_id)
-    return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
+    plan = tiles.make_plan("softmax", query.shape[0], ids, same_id, axis_name, block_size)
+    if plan is None:
+        return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
+    return tiles.mean_loss(tiles.sweep(plan, query, key, logit_scale, ids=ids), axis_name)
 
 
 def symmetric_info_nce(
@@ -55,11 +69,13 @@ def symmetric_info_nce(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    axis_name: str | tuple[str, ...] | None = None,
+    block_size: int | str | None = None,
 ) -> jax.Array:
-    """The mean of `info_nce` in both directions, from one similarity matrix.
+    """The mean of `info_nce` in both directions, from one sweep over the similarities.
 
-    The loss of CLIP (Radford et al. 2021, arXiv 2103.00020). Arguments, result and errors are
-    those of `info_nce`; audio and text may be exchanged.
+    The loss of CLIP (Radford et al. 2021, arXiv 2103.00020). Arguments, result, errors and cost
+    are those of `info_nce`; audio and text may be exchanged.
 
     >>> import jax.numpy as jnp
     >>> audio, text = jnp.eye(3), jnp.eye(3)[:, ::-1]
@@ -68,6 +84,10 @@ def symmetric_info_nce(
     True
     """
     check_pairs(audio, text, ids, same_id)
+    plan = tiles.make_plan("softmax", audio.shape[0], ids, same_id, axis_name, block_size)
+    if plan is not None:
+        plan = dataclasses.replace(plan, both=True)
+        return tiles.mean_loss(tiles.sweep(plan, audio, text, logit_scale, ids=ids), axis_name)
     scores = similarity(audio, text)
     audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
     text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses import tiles
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
@@ -19,6 +20,8 @@ def siglip(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    axis_name: str | tuple[str, ...] | None = None,
+    block_size: int | str | None = None,
 ) -> jax.Array:
     """Sigmoid loss over all pairs of the batch (Zhai et al. 2023, arXiv 2303.15343).
 
@@ -33,12 +36,14 @@ def siglip(
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive": all pairs of one clip are positives. "ignore": their terms are dropped,
         only the own pair stays; the sum is still divided by the batch.
+      axis_name: mesh axes inside `jax.shard_map`, see `info_nce`.
+      block_size: rows and columns of a tile, None or "auto", see `info_nce`.
 
     Returns:
       float32 scalar (float64 for float64 inputs).
 
     Raises:
-      ValueError: shapes that do not fit, or an unknown `same_id`.
+      ValueError: shapes that do not fit, or an unknown `same_id` or `block_size`.
       TypeError: embeddings that are not float, or ids that are not int.
 
     >>> import jax.numpy as jnp
@@ -47,6 +52,10 @@ def siglip(
     0.013431
     """
     check_pairs(query, key, ids, same_id)
+    plan = tiles.make_plan("sigmoid", query.shape[0], ids, same_id, axis_name, block_size)
+    if plan is not None:
+        sides = tiles.sweep(plan, query, key, logit_scale, logit_bias, ids)
+        return tiles.mean_loss(sides, axis_name)
     logits = similarity(query, key) * logit_scale + logit_bias
     batch = query.shape[0]
     positive = jnp.eye(batch, dtype=bool)

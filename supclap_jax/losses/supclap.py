@@ -1,13 +1,26 @@
 """The whole objective of SupCLAP: contrastive loss + alpha SVR + beta radius constraint."""
 
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses import tiles
 from supclap_jax.losses.info_nce import info_nce, symmetric_info_nce
 from supclap_jax.losses.siglip import siglip
-from supclap_jax.losses.similarity import distance, same_clip, similarity
+from supclap_jax.losses.similarity import (
+    check_pairs,
+    distance,
+    same_clip,
+    similarity,
+    similarity_summary,
+)
 from supclap_jax.losses.svr import radius_constraint, svr
+from supclap_jax.losses.tiles import global_mean
 
+SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 BASES = ("info_nce", "siglip")
 
 
@@ -25,6 +38,9 @@ def supclap(
     beta: float = 0.01,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    predict_radii: Callable[[dict[str, jax.Array]], dict[str, jax.Array]] | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    block_size: int | str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """`L = L_base + alpha L_svr + beta L_constraint` (SupCLAP, arXiv 2509.21033).
 
@@ -46,6 +62,15 @@ def supclap(
       beta: weight of the radius constraint.
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive" or "ignore", see `info_nce`.
+      predict_radii: a function that gives both radii, instead of `audio_radius` and `text_radius`:
+        from `{"audio": [batch, 8], "text": [batch, 8]}`, the `similarity_summary` of each audio
+        and text among the scaled similarities of the batch, to
+        `{"audio_radius": ..., "text_radius": ...}`. With `block_size` or `axis_name` the summaries
+        carry no gradient.
+      axis_name: mesh axes inside `jax.shard_map`, see `info_nce`; metrics are global too.
+      block_size: rows and columns of a tile, None or "auto", see `info_nce`. The objective takes
+        one sweep over all pairs for the base loss, recall and summaries, and one for each
+        direction of the SVR term.
 
     Returns:
       The loss, a float32 scalar, and metrics, float32 scalars without gradient: `loss`,
@@ -64,54 +89,92 @@ def supclap(
     >>> bool(jnp.isclose(loss, metrics["loss/base"] + metrics["loss/svr"]))
     True
     """
+    check_pairs(audio, text, ids, same_id)
     if base not in BASES:
         raise ValueError(f"base is {base!r}; expected one of {BASES}")
     if (logit_bias is None) == (base == "siglip"):
         raise ValueError(f"logit_bias is {logit_bias} with base {base!r}; only siglip takes a bias")
+    radii = {"audio_radius": audio_radius, "text_radius": text_radius}
+    given = [name for name, radius in radii.items() if radius is not None]
+    if predict_radii is not None and given:
+        raise ValueError(f"predict_radii and {given[0]} are given; expected one of them")
 
-    if base == "info_nce":
-        base_loss = symmetric_info_nce(audio, text, logit_scale, ids=ids, same_id=same_id)
-    else:
-        base_loss = siglip(audio, text, logit_scale, logit_bias, ids=ids, same_id=same_id)
+    options = {"ids": ids, "same_id": same_id, "axis_name": axis_name, "block_size": block_size}
+    everything = (audio, text, logit_scale, logit_bias)
+    base_loss, recall, summaries = _base(base, *everything, predict_radii is not None, **options)
+    if predict_radii is not None:
+        radii |= predict_radii(summaries)
 
     def contrast(query, key):
         if base == "info_nce":
-            return info_nce(query, key, logit_scale, ids=ids, same_id=same_id)
-        return siglip(query, key, logit_scale, logit_bias, ids=ids, same_id=same_id)
+            return info_nce(query, key, logit_scale, **options)
+        return siglip(query, key, logit_scale, logit_bias, **options)
 
+    mean = partial(global_mean, axis_name=axis_name)
     apart = distance(audio, text)
     loss = base_loss
-    metrics = {"loss/base": base_loss, "distance": jnp.mean(apart), **_recall(audio, text, ids)}
-    if audio_radius is not None or text_radius is not None:
-        svr_loss = svr(audio, text, audio_radius, text_radius, contrast, direction=direction)
-        radii = {"text": text_radius, "audio": audio_radius}
-        if direction != "both":
-            radii.pop("audio" if direction == "text_to_audio" else "text")
-        constraint = sum(radius_constraint(radius, apart) for radius in radii.values()) / len(radii)
+    metrics = {"loss/base": base_loss, "distance": mean(apart), **recall}
+    if any(radius is not None for radius in radii.values()):
+        svr_loss = svr(audio, text, **radii, contrast=contrast, direction=direction)
+        used = SIDES[direction]
+        constraints = [
+            radius_constraint(radii[f"{side}_radius"], apart, axis_name=axis_name) for side in used
+        ]
+        constraint = sum(constraints) / len(used)
         loss = loss + alpha * svr_loss + beta * constraint
         metrics |= {"loss/svr": svr_loss, "loss/constraint": constraint}
-        for name, radius in radii.items():
-            metrics |= _radius_metrics(name, radius, apart)
+        for side in used:
+            metrics |= _radius_metrics(side, radii[f"{side}_radius"], apart, mean)
     metrics["loss"] = loss
     return loss, jax.lax.stop_gradient(metrics)
 
 
-def _recall(audio: jax.Array, text: jax.Array, ids: jax.Array | None) -> dict[str, jax.Array]:
-    """Share of queries whose best positive lies above every negative, in both directions."""
-    logits = similarity(audio, text)
-    positive = jnp.eye(logits.shape[0], dtype=bool) if ids is None else same_clip(ids)
-    best = jnp.where(positive, logits, -jnp.inf)
-    other = jnp.where(positive, -jnp.inf, logits)
-    return {
-        f"recall/{name}": jnp.mean(jnp.max(best, axis) > jnp.max(other, axis), dtype=jnp.float32)
-        for name, axis in (("audio_to_text", 1), ("text_to_audio", 0))
+def _base(base, audio, text, logit_scale, logit_bias, summarise, **options):
+    """The base loss, in-batch recall, and the summaries if asked, from one sweep."""
+    ids, axis_name = options["ids"], options["axis_name"]
+    kind = "softmax" if base == "info_nce" else "sigmoid"
+    plan = tiles.make_plan(kind, audio.shape[0], **options)
+    if plan is not None:
+        plan = dataclasses.replace(plan, both=base == "info_nce", recall=True, summary=summarise)
+        bias = 0.0 if logit_bias is None else logit_bias
+        sides = tiles.sweep(plan, audio, text, logit_scale, bias, ids)
+        loss = tiles.mean_loss(sides, axis_name)
+    else:
+        scores = similarity(audio, text)
+        sides = [{"hit": _hits(scores, ids, axis)} for axis in (1, 0)]
+        if summarise:
+            sides[0]["summary"] = similarity_summary(scores * logit_scale)
+            sides[1]["summary"] = similarity_summary(scores.T * logit_scale)
+        if base == "info_nce":
+            loss = symmetric_info_nce(audio, text, logit_scale, **options)
+        else:
+            loss = siglip(audio, text, logit_scale, logit_bias, **options)
+    of_audio, of_text = sides
+    recall = {
+        "recall/audio_to_text": global_mean(of_audio["hit"], axis_name),
+        "recall/text_to_audio": global_mean(of_text["hit"], axis_name),
     }
+    return loss, recall, {"audio": of_audio.get("summary"), "text": of_text.get("summary")}
 
 
-def _radius_metrics(name: str, radius: jax.Array | float, apart: jax.Array) -> dict[str, jax.Array]:
+def _hits(scores: jax.Array, ids: jax.Array | None, axis: int) -> jax.Array:
+    """1 `[batch]` for queries whose best positive lies above every negative, 0 for others."""
+    positive = jnp.eye(scores.shape[0], dtype=bool) if ids is None else same_clip(ids)
+    best = jnp.max(jnp.where(positive, scores, -jnp.inf), axis)
+    return (best > jnp.max(jnp.where(positive, -jnp.inf, scores), axis)).astype(jnp.float32)
+
+
+def _radius_metrics(
+    side: str,
+    radius: jax.Array | float,
+    apart: jax.Array,
+    mean: Callable[[jax.Array], jax.Array],
+) -> dict[str, jax.Array]:
+    radius = jnp.asarray(radius)
     share = jnp.where(apart > 0, radius / jnp.where(apart > 0, apart, 1), 0)
+    centre = mean(radius)
     return {
-        f"radius/{name}_mean": jnp.mean(radius),
-        f"radius/{name}_std": jnp.std(jnp.asarray(radius)),
-        f"contraction/{name}": jnp.mean(1 - share),
+        f"radius/{side}_mean": centre,
+        f"radius/{side}_std": jnp.sqrt(mean((radius - centre) ** 2)),
+        f"contraction/{side}": mean(1 - share),
     }

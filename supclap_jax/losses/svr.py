@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from supclap_jax.losses.similarity import distance
+from supclap_jax.losses.tiles import global_mean
 
 DIRECTIONS = ("both", "text_to_audio", "audio_to_text")
 
@@ -72,7 +73,8 @@ def svr(
       audio_radius: scalar or `[batch]`; unused (may be None) for "text_to_audio".
       text_radius: scalar or `[batch]`; unused (may be None) for "audio_to_text".
       contrast: `contrast(query, key) -> scalar`, such as
-        `lambda query, key: info_nce(query, key, logit_scale)`.
+        `lambda query, key: info_nce(query, key, logit_scale)`. Tiles and devices are its own
+        affair: inside `jax.shard_map` it gets this device's share and returns the global mean.
       direction: "both", "text_to_audio" or "audio_to_text".
 
     Returns:
@@ -106,12 +108,18 @@ def svr(
     return sum(losses) / len(losses)
 
 
-def radius_constraint(radius: jax.Array | float, distance: jax.Array) -> jax.Array:
+def radius_constraint(
+    radius: jax.Array | float,
+    distance: jax.Array,
+    *,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> jax.Array:
     """Keeps radii between zero and the pair's distance: `mean( relu(R - d) + relu(-R) )`.
 
     Args:
       radius: scalar or `[batch]`.
       distance: float `[batch]`, `|audio - text|` of each pair.
+      axis_name: mesh axes inside `jax.shard_map`: the mean is over all devices' pairs.
 
     Returns:
       float32 scalar (float64 for float64 inputs), zero where all `0 <= R <= d`.
@@ -120,4 +128,5 @@ def radius_constraint(radius: jax.Array | float, distance: jax.Array) -> jax.Arr
     >>> float(radius_constraint(jnp.array([0.5, 2.0, -1.0]), jnp.ones(3)))  # (0 + 1 + 1) / 3
     0.6666666865348816
     """
-    return jnp.mean(jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius)))
+    outside = jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius))
+    return global_mean(outside, axis_name)

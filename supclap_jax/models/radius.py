@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-HARDEST = 4
+from supclap_jax.losses.similarity import similarity_row, similarity_summary
+
 SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 
 
@@ -76,16 +77,21 @@ class DynamicRadius(nn.Module):
         sides = ("shared",) if self.shared else SIDES[self.direction]
         self.predictors = {side: self._predictor() for side in sides}
 
-    def __call__(self, similarity: jax.Array) -> dict[str, jax.Array]:
-        """Radii `[batch]` from `similarity [batch, batch]`: audio in rows, 1/tau included."""
+    def __call__(self, similarity: jax.Array | dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Radii `[batch]` from `similarity [batch, batch]`: audio in rows, 1/tau included.
+
+        Or from what `supclap` gives its `predict_radii`: the summaries `[batch, 8]` of the rows
+        ("audio") and columns ("text") of that matrix, by name.
+        """
         if self.detach:
             similarity = jax.lax.stop_gradient(similarity)
-        features = {"row": similarity_row, "summary": similarity_summary}[self.features]
-        rows = {"audio": similarity, "text": similarity.T}
+        if isinstance(similarity, dict):
+            inputs = similarity
+        else:
+            features = {"row": similarity_row, "summary": similarity_summary}[self.features]
+            inputs = {"audio": features(similarity), "text": features(similarity.T)}
         return {
-            f"{side}_radius": self.predictors["shared" if self.shared else side](
-                features(rows[side])
-            )[:, 0]
+            f"{side}_radius": self.predictors["shared" if self.shared else side](inputs[side])[:, 0]
             for side in SIDES[self.direction]
         }
 
@@ -97,41 +103,3 @@ class DynamicRadius(nn.Module):
         )
         hidden = [nn.Dense(self.hidden), self.activation, nn.Dense(self.hidden), self.activation]
         return nn.Sequential([*hidden, last])
-
-
-def similarity_row(similarity: jax.Array) -> jax.Array:
-    """The paper's input: each row of `[batch, batch]`, its positive first, negatives in order.
-
-    >>> similarity_row(jnp.arange(9.0).reshape(3, 3))
-    Array([[0., 1., 2.],
-           [4., 3., 5.],
-           [8., 6., 7.]], dtype=float32)
-    """
-    batch = similarity.shape[0]
-    row, column = jnp.arange(batch)[:, None], jnp.arange(batch)[None, :]
-    source = jnp.where(column == 0, row, jnp.where(column <= row, column - 1, column))
-    return jnp.take_along_axis(similarity, source, axis=1)
-
-
-def similarity_summary(similarity: jax.Array) -> jax.Array:
-    """Statistics `[batch, 8]` of each row that know neither the order of the batch nor its size.
-
-    In order: the own similarity, the four hardest negatives, the soft maximum (log mean exp),
-    mean and standard deviation of the negatives. Fewer than four negatives are filled up with the
-    easiest one; a single pair counts as its own negative.
-
-    >>> similarity_summary(jnp.array([[3.0, 1.0], [0.0, 2.0]]))[0].tolist()
-    [3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
-    """
-    batch = similarity.shape[0]
-    own = jnp.diagonal(similarity)
-    negatives = similarity_row(similarity)[:, 1:] if batch > 1 else similarity
-    hardest = jax.lax.top_k(negatives, min(HARDEST, negatives.shape[1]))[0]
-    missing = HARDEST - hardest.shape[1]
-    hardest = jnp.pad(hardest, ((0, 0), (0, missing)), mode="edge")
-    count = negatives.shape[1]
-    soft_maximum = jax.nn.logsumexp(negatives, axis=1) - jnp.log(count)
-    mean, variance = jnp.mean(negatives, axis=1), jnp.var(negatives, axis=1)
-    varied = variance > 0
-    spread = jnp.where(varied, jnp.sqrt(jnp.where(varied, variance, 1)), 0)
-    return jnp.column_stack([own, hardest, soft_maximum, mean, spread])

@@ -1,6 +1,7 @@
 """The training step: one pure function from states and batch to new states and metrics."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.losses import supclap
+from supclap_jax.losses import sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
 from supclap_jax.train.mesh import batch_sharding, replicated
@@ -27,17 +28,14 @@ Step = Callable[
 ]
 
 
-def make_objective(config: ConfigDict) -> Callable:
+def make_objective(config: ConfigDict, mesh: Mesh) -> Callable:
     """The loss as a function of both models' parameters.
 
     Returns:
       `objective(params, radius_params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`,
       batch as `training_batches` yields it, key for dropout.
     """
-    model, radius_model = make_model(config), make_radius_model(config)
-    options = {"base": config.loss.base, "same_id": config.loss.same_id}
-    if config.loss.svr.radius != "none":
-        options |= {name: config.loss.svr[name] for name in ("direction", "alpha", "beta")}
+    model, loss = make_model(config), make_loss(config, mesh)
 
     def objective(params, radius_params, batch_stats, batch, key):
         (audio, text, logit_scale, logit_bias), updated = model.apply(
@@ -48,14 +46,49 @@ def make_objective(config: ConfigDict) -> Callable:
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        radii = radius_model.apply({"params": radius_params}, similarity(audio, text) * logit_scale)
-        loss, metrics = supclap(
-            audio, text, logit_scale, logit_bias=logit_bias, ids=batch["ids"], **radii, **options
+        loss_value, metrics = loss(
+            audio, text, logit_scale, logit_bias, batch["ids"], radius_params
         )
         metrics["temperature"] = jax.lax.stop_gradient(1 / logit_scale)
-        return loss, (updated["batch_stats"], metrics)
+        return loss_value, (updated["batch_stats"], metrics)
 
     return objective
+
+
+def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
+    """`loss(audio, text, logit_scale, logit_bias, ids, radius_params) -> (loss, metrics)`.
+
+    With `config.loss.block_size` the devices of the mesh share its sweeps over the pairs; without,
+    each similarity matrix exists as a whole. The result is the same.
+    """
+    radius_model = make_radius_model(config)
+    svr = config.loss.svr
+    options = {"base": config.loss.base, "same_id": config.loss.same_id}
+    if svr.radius != "none":
+        options |= {name: svr[name] for name in ("direction", "alpha", "beta")}
+
+    def loss(audio, text, logit_scale, logit_bias, ids, radius_params, **placement):
+        radii = partial(radius_model.apply, {"params": radius_params})
+        if svr.radius != "dynamic":
+            given = radii(None)
+        elif svr.features == "row":
+            given = radii(similarity(audio, text) * logit_scale)
+        else:
+            given = {"predict_radii": radii}
+        return supclap(
+            audio,
+            text,
+            logit_scale,
+            logit_bias=logit_bias,
+            ids=ids,
+            **given,
+            **options,
+            **placement,
+        )
+
+    if config.loss.block_size is None:
+        return loss
+    return sharded(partial(loss, block_size=config.loss.block_size), mesh)
 
 
 def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
@@ -65,7 +98,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     or gradient is not finite, parameters, statistics and optimizer states stay as they were and
     the step counts as skipped.
     """
-    objective = jax.value_and_grad(make_objective(config), argnums=(0, 1), has_aux=True)
+    objective = jax.value_and_grad(make_objective(config, mesh), argnums=(0, 1), has_aux=True)
     optimizer = make_optimizer(config.optimizer, config.total_steps)
     radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
     schedule = learning_rate(config.optimizer, config.total_steps)

@@ -25,13 +25,15 @@ def nce_text_to_audio(audio, text, logit_scale, **options):
     return info_nce(text, audio, logit_scale, **options)
 
 
-def nce_svr(audio, text, audio_radius, text_radius, logit_scale, direction):
-    contrast = partial(info_nce, logit_scale=logit_scale)
+def nce_svr(audio, text, audio_radius, text_radius, logit_scale, direction, **options):
+    contrast = partial(info_nce, logit_scale=logit_scale, **options)
     return svr(audio, text, audio_radius, text_radius, contrast, direction=direction)
 
 
-def siglip_svr(audio, text, audio_radius, text_radius, siglip_scale, siglip_bias, direction):
-    contrast = partial(siglip, logit_scale=siglip_scale, logit_bias=siglip_bias)
+def siglip_svr(
+    audio, text, audio_radius, text_radius, siglip_scale, siglip_bias, direction, **options
+):
+    contrast = partial(siglip, logit_scale=siglip_scale, logit_bias=siglip_bias, **options)
     return svr(audio, text, audio_radius, text_radius, contrast, direction=direction)
 
 
@@ -39,9 +41,9 @@ def constraint(audio, text, text_radius):
     return radius_constraint(text_radius, distance(audio, text))
 
 
-def objective(audio, text, audio_radius, text_radius, logit_scale):
+def objective(audio, text, audio_radius, text_radius, logit_scale, **options):
     radii = {"audio_radius": audio_radius, "text_radius": text_radius}
-    return supclap(audio, text, logit_scale, **radii)[0]
+    return supclap(audio, text, logit_scale, **radii, **options)[0]
 
 
 PAIR = ("audio", "text")
@@ -79,9 +81,12 @@ def test_every_golden_case_is_used():
 @pytest.mark.parametrize(
     ("dtype", "value_error", "gradient_error"), [("float32", 2e-5, 2e-5), ("float64", 1e-12, 1e-6)]
 )
+@pytest.mark.parametrize("block_size", [None, 5])
 @pytest.mark.parametrize("name", CASES)
-def test_matches_golden(name, dtype, value_error, gradient_error):
+def test_matches_golden(name, block_size, dtype, value_error, gradient_error):
     function, inputs = CASES[name]
+    if block_size is not None and function is not constraint:
+        function = partial(function, block_size=block_size)
     with jax.enable_x64(dtype == "float64"):
         arguments = [jax.numpy.asarray(GOLDEN[key], dtype) for key in inputs]
         both = jax.jit(jax.value_and_grad(function, argnums=range(len(inputs))))

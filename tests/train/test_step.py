@@ -139,6 +139,27 @@ def test_eight_devices_agree_with_one(config, variant, svr):
     assert_close(eight[0][0].batch_stats, one[0][0].batch_stats, 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("variant", "devices", "block_size", "svr"),
+    [
+        ("dynamic", 1, 4, {"shared": True}),
+        ("siglip_dynamic", 4, "auto", {}),
+        ("static", 8, 3, {"direction": "audio_to_text"}),
+    ],
+)
+def test_tiles_agree_with_the_dense_loss(config, variant, devices, block_size, svr):
+    set_variant(config, variant)
+    config.loss.svr.update(svr)
+    dense = run(config, steps=3)
+    config.loss.block_size = block_size
+    config.mesh.data = devices
+    tiled = run(config, steps=3)
+    for name in dense[1]:
+        assert tiled[1][name] == pytest.approx(dense[1][name], rel=1e-4, abs=1e-6), name
+    for state, other in zip(dense[0], tiled[0], strict=True):
+        assert_close(gradient_moments(other.opt_state), gradient_moments(state.opt_state), 1e-3)
+
+
 def test_same_seed_same_result_and_other_seed_another(config):
     set_variant(config, "dynamic")
     first, _ = run(config, steps=2)
