@@ -87,7 +87,7 @@ def read(workdir: Path) -> dict[str, float]:
 def table(results: dict[str, list[dict[str, float]]]) -> Table:
     """One row a variant: mean R@1, its range, and the gain over the base loss, seed by seed."""
     clips = next(iter(results.values()))[0]["clips"]
-    shown = Table(title=f"R@1 on {clips:,} held-out clips: mean [lowest, highest] over seeds")
+    shown = Table(title=f"R@1 on {clips:,} held-out clips: mean and range over seeds")
     shown.add_column("")
     for name in DIRECTIONS.values():
         shown.add_column(name, justify="right")
