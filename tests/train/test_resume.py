@@ -18,7 +18,7 @@ from supclap_jax.train.mesh import make_mesh
 from supclap_jax.train.state import abstract_states
 from tests.test_cli import TINY, lines
 
-STEPS = 40
+STEPS = 60
 
 
 def start(data, workdir, workers=1):
@@ -45,6 +45,13 @@ def wait_for_step(process, workdir, step):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.02)
+
+
+def wait_for_checkpoint(process, workdir):
+    """Checkpoints are written while training goes on: without a whole one it would start anew."""
+    while not any(path.name.isdigit() for path in (workdir / "checkpoints").iterdir()):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
 
 
 def final_states(workdir):
@@ -94,9 +101,10 @@ def test_killed_and_continued_is_undisturbed_bit_for_bit(
 ):
     workdir = tmp_path / "run"
     process = start(soundscape, workdir)
-    step = random.randrange(6, STEPS - 4)
-    print(f"killed at step {step}")
+    step = random.randrange(6, STEPS // 2)
+    print(f"killed after step {step}")
     wait_for_step(process, workdir, step)
+    wait_for_checkpoint(process, workdir)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
