@@ -1,5 +1,6 @@
 """Contrastive losses as pure functions of arrays; needs only jax and numpy."""
 
+from supclap_jax.losses.forces import forces
 from supclap_jax.losses.info_nce import info_nce, symmetric_info_nce
 from supclap_jax.losses.sharding import sharded
 from supclap_jax.losses.siglip import siglip
@@ -7,6 +8,7 @@ from supclap_jax.losses.supclap import supclap
 from supclap_jax.losses.svr import radius_constraint, support_vectors, svr
 
 __all__ = [
+    "forces",
     "info_nce",
     "radius_constraint",
     "sharded",

@@ -5,13 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses import tiles
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
     same_clip,
     similarity,
 )
+from supclap_jax.losses.sweep import mean_loss, sweep
+from supclap_jax.losses.tiles import make_plan
 
 
 def info_nce(
@@ -56,10 +57,10 @@ def info_nce(
     0.000136
     """
     check_pairs(query, key, ids, same_id)
-    plan = tiles.make_plan("softmax", query.shape[0], ids, same_id, axis_name, block_size)
+    plan = make_plan("softmax", query.shape[0], ids, same_id, axis_name, block_size)
     if plan is None:
         return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
-    return tiles.mean_loss(tiles.sweep(plan, query, key, logit_scale, ids=ids), axis_name)
+    return mean_loss(sweep(plan, query, key, logit_scale, ids=ids), axis_name)
 
 
 def symmetric_info_nce(
@@ -84,10 +85,10 @@ def symmetric_info_nce(
     True
     """
     check_pairs(audio, text, ids, same_id)
-    plan = tiles.make_plan("softmax", audio.shape[0], ids, same_id, axis_name, block_size)
+    plan = make_plan("softmax", audio.shape[0], ids, same_id, axis_name, block_size)
     if plan is not None:
         plan = dataclasses.replace(plan, both=True)
-        return tiles.mean_loss(tiles.sweep(plan, audio, text, logit_scale, ids=ids), axis_name)
+        return mean_loss(sweep(plan, audio, text, logit_scale, ids=ids), axis_name)
     scores = similarity(audio, text)
     audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
     text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))

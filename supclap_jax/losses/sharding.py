@@ -1,6 +1,7 @@
 """The losses on global arrays: `sharded` wraps one in `jax.shard_map`, ring and all."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ def sharded(
 
     Args:
       loss_fn: takes `axis_name` as a keyword and returns scalars that are the same on every
-        device, such as `symmetric_info_nce`, or `functools.partial(supclap, block_size=1024)`.
+        device, and arrays of this device's pairs; such as `symmetric_info_nce`, or
+        `functools.partial(supclap, block_size=1024)`.
       mesh: the devices.
       axis_name: one or several axes of the mesh; the batch is divided among them.
 
@@ -64,8 +66,10 @@ def sharded(
         explicit = AxisType.Explicit in mesh.axis_types
         place = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
         arrays = {name: place(x, NamedSharding(mesh, specs[name])) for name, x in arrays.items()}
-        spread = jax.shard_map(on_one_device, mesh=mesh, in_specs=(specs,), out_specs=everywhere)
-        return spread(arrays)
+        spread = partial(jax.shard_map, on_one_device, mesh=mesh, in_specs=(specs,))
+        results = jax.eval_shape(spread(out_specs=everywhere, check_vma=False), arrays)
+        out_specs = jax.tree.map(lambda x: split if x.ndim else everywhere, results)
+        return spread(out_specs=out_specs)(arrays)
 
     return on_global_arrays
 

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses import tiles
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
     same_clip,
     similarity,
 )
+from supclap_jax.losses.sweep import mean_loss, sweep
+from supclap_jax.losses.tiles import make_plan
 
 
 def siglip(
@@ -52,10 +53,10 @@ def siglip(
     0.013431
     """
     check_pairs(query, key, ids, same_id)
-    plan = tiles.make_plan("sigmoid", query.shape[0], ids, same_id, axis_name, block_size)
+    plan = make_plan("sigmoid", query.shape[0], ids, same_id, axis_name, block_size)
     if plan is not None:
-        sides = tiles.sweep(plan, query, key, logit_scale, logit_bias, ids)
-        return tiles.mean_loss(sides, axis_name)
+        sides = sweep(plan, query, key, logit_scale, logit_bias, ids)
+        return mean_loss(sides, axis_name)
     logits = similarity(query, key) * logit_scale + logit_bias
     batch = query.shape[0]
     positive = jnp.eye(batch, dtype=bool)

@@ -7,20 +7,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses import tiles
-from supclap_jax.losses.info_nce import info_nce, symmetric_info_nce
-from supclap_jax.losses.siglip import siglip
-from supclap_jax.losses.similarity import (
-    check_pairs,
-    distance,
-    same_clip,
-    similarity,
-    similarity_summary,
-)
-from supclap_jax.losses.svr import radius_constraint, svr
-from supclap_jax.losses.tiles import global_mean
+from supclap_jax.losses.similarity import check_pairs, distance
+from supclap_jax.losses.svr import radius_constraint, regularized_sides, support_vectors
+from supclap_jax.losses.sweep import global_mean, mean_loss, sweeps
+from supclap_jax.losses.tiles import Plan, make_plan
 
-SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 BASES = ("info_nce", "siglip")
 
 
@@ -41,6 +32,7 @@ def supclap(
     predict_radii: Callable[[dict[str, jax.Array]], dict[str, jax.Array]] | None = None,
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
+    pulls: bool = False,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """`L = L_base + alpha L_svr + beta L_constraint` (SupCLAP, arXiv 2509.21033).
 
@@ -65,19 +57,22 @@ def supclap(
       predict_radii: a function that gives both radii, instead of `audio_radius` and `text_radius`:
         from `{"audio": [batch, 8], "text": [batch, 8]}`, the `similarity_summary` of each audio
         and text among the scaled similarities of the batch, to
-        `{"audio_radius": ..., "text_radius": ...}`. With `block_size` or `axis_name` the summaries
-        carry no gradient.
+        `{"audio_radius": ..., "text_radius": ...}`. The summaries carry no gradient.
       axis_name: mesh axes inside `jax.shard_map`, see `info_nce`; metrics are global too.
-      block_size: rows and columns of a tile, None or "auto", see `info_nce`. The objective takes
-        one sweep over all pairs for the base loss, recall and summaries, and one for each
-        direction of the SVR term.
+      block_size: rows and columns of a tile, or "auto", see `info_nce`; None keeps whole matrices.
+        The objective takes one sweep over all pairs for the base loss, recall and summaries, and
+        one for each direction of the SVR term, all on one trip round the ring (radii that are
+        predicted from the first sweep need a second trip).
+      pulls: also return what `forces` needs to tell pull from push.
 
     Returns:
       The loss, a float32 scalar, and metrics, float32 scalars without gradient: `loss`,
       `loss/base`, `distance` (mean), in-batch recall at 1 as a share in [0, 1]
       (`recall/text_to_audio`, `recall/audio_to_text`; ties count as misses), and with radii
       `loss/svr`, `loss/constraint` and, for each of text and audio in use, `radius/*_mean`,
-      `radius/*_std` and `contraction/*` (mean of 1 - R/d).
+      `radius/*_std` and `contraction/*` (mean of 1 - R/d). With `pulls` also `pull/audio` and
+      `pull/text`, `[batch, dim]`: the part of the negative gradient of `loss` by which each pair's
+      own similarities attract its embeddings, support vectors included.
 
     Raises:
       ValueError: an unknown option, a missing radius or bias, shapes that do not fit.
@@ -94,74 +89,77 @@ def supclap(
         raise ValueError(f"base is {base!r}; expected one of {BASES}")
     if (logit_bias is None) == (base == "siglip"):
         raise ValueError(f"logit_bias is {logit_bias} with base {base!r}; only siglip takes a bias")
-    radii = {"audio_radius": audio_radius, "text_radius": text_radius}
-    given = [name for name, radius in radii.items() if radius is not None]
+    radii = {"audio": audio_radius, "text": text_radius}
+    given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
-        raise ValueError(f"predict_radii and {given[0]} are given; expected one of them")
+        raise ValueError(f"predict_radii and {given[0]}_radius are given; expected one of them")
 
-    options = {"ids": ids, "same_id": same_id, "axis_name": axis_name, "block_size": block_size}
-    everything = (audio, text, logit_scale, logit_bias)
-    base_loss, recall, summaries = _base(base, *everything, predict_radii is not None, **options)
-    if predict_radii is not None:
-        radii |= predict_radii(summaries)
-
-    def contrast(query, key):
-        if base == "info_nce":
-            return info_nce(query, key, logit_scale, **options)
-        return siglip(query, key, logit_scale, logit_bias, **options)
+    kind = "softmax" if base == "info_nce" else "sigmoid"
+    batch = audio.shape[0]
+    plan = make_plan(kind, batch, ids, same_id, axis_name, block_size)
+    plan = plan or Plan(kind, batch, same_id=None if ids is None else same_id, keep=True)
+    bias = 0.0 if logit_bias is None else logit_bias
+    trip = partial(sweeps, logit_scale=logit_scale, logit_bias=bias, ids=ids)
+    predicted = predict_radii is not None
+    base_plan = dataclasses.replace(plan, both=base == "info_nce", recall=True, summary=predicted)
+    base_job = (base_plan, audio, text)
+    if predicted:
+        ((of_audio, of_text),) = trip([base_job])
+        radii = predict_radii({"audio": of_audio["summary"], "text": of_text["summary"]})
+        radii = {side: radii.get(f"{side}_radius") for side in ("audio", "text")}
+    regularized = predicted or any(radius is not None for radius in radii.values())
+    sides = regularized_sides(direction, radii) if regularized else ()
+    pairs = {"text": (text, audio), "audio": (audio, text)}
+    svr_jobs = [
+        (plan, support_vectors(*pairs[side], radii[side]), pairs[side][1]) for side in sides
+    ]
+    if predicted:
+        svr_sweeps = trip(svr_jobs)
+    else:
+        (of_audio, of_text), *svr_sweeps = trip([base_job, *svr_jobs])
 
     mean = partial(global_mean, axis_name=axis_name)
+    loss = base_loss = mean_loss((of_audio, of_text), axis_name)
     apart = distance(audio, text)
-    loss = base_loss
-    metrics = {"loss/base": base_loss, "distance": mean(apart), **recall}
-    if any(radius is not None for radius in radii.values()):
-        svr_loss = svr(audio, text, **radii, contrast=contrast, direction=direction)
-        used = SIDES[direction]
-        constraints = [
-            radius_constraint(radii[f"{side}_radius"], apart, axis_name=axis_name) for side in used
-        ]
-        constraint = sum(constraints) / len(used)
+    metrics = {
+        "loss/base": base_loss,
+        "distance": mean(apart),
+        "recall/audio_to_text": mean(of_audio["hit"]),
+        "recall/text_to_audio": mean(of_text["hit"]),
+    }
+    if sides:
+        svr_loss = sum(mean(rows["loss"]) for rows, _ in svr_sweeps) / len(sides)
+        constraint = sum(
+            radius_constraint(radii[side], apart, axis_name=axis_name) for side in sides
+        ) / len(sides)
         loss = loss + alpha * svr_loss + beta * constraint
         metrics |= {"loss/svr": svr_loss, "loss/constraint": constraint}
-        for side in used:
-            metrics |= _radius_metrics(side, radii[f"{side}_radius"], apart, mean)
+        for side in sides:
+            metrics |= _radius_metrics(side, radii[side], apart, mean)
     metrics["loss"] = loss
+    if pulls:
+        strengths = [side["pull"] for side in (of_audio, of_text) if "pull" in side]
+        base_strength = sum(strengths) / len(strengths)
+
+        def attraction(audio, text):
+            """Its gradient is the pull: own similarities, times what each is worth to the loss."""
+            total = mean(base_strength * _row_dot(audio, text))
+            pairs = {"text": (text, audio), "audio": (audio, text)}
+            for side, (rows, _) in zip(sides, svr_sweeps, strict=True):
+                anchor, positive = pairs[side]
+                moved = support_vectors(anchor, positive, radii[side])
+                total += alpha / len(sides) * mean(rows["pull"] * _row_dot(moved, positive))
+            return total
+
+        of_pairs = jax.grad(attraction, argnums=(0, 1))(audio, text)
+        metrics |= dict(zip(("pull/audio", "pull/text"), of_pairs, strict=True))
+
     return loss, jax.lax.stop_gradient(metrics)
 
 
-def _base(base, audio, text, logit_scale, logit_bias, summarise, **options):
-    """The base loss, in-batch recall, and the summaries if asked, from one sweep."""
-    ids, axis_name = options["ids"], options["axis_name"]
-    kind = "softmax" if base == "info_nce" else "sigmoid"
-    plan = tiles.make_plan(kind, audio.shape[0], **options)
-    if plan is not None:
-        plan = dataclasses.replace(plan, both=base == "info_nce", recall=True, summary=summarise)
-        bias = 0.0 if logit_bias is None else logit_bias
-        sides = tiles.sweep(plan, audio, text, logit_scale, bias, ids)
-        loss = tiles.mean_loss(sides, axis_name)
-    else:
-        scores = similarity(audio, text)
-        sides = [{"hit": _hits(scores, ids, axis)} for axis in (1, 0)]
-        if summarise:
-            sides[0]["summary"] = similarity_summary(scores * logit_scale)
-            sides[1]["summary"] = similarity_summary(scores.T * logit_scale)
-        if base == "info_nce":
-            loss = symmetric_info_nce(audio, text, logit_scale, **options)
-        else:
-            loss = siglip(audio, text, logit_scale, logit_bias, **options)
-    of_audio, of_text = sides
-    recall = {
-        "recall/audio_to_text": global_mean(of_audio["hit"], axis_name),
-        "recall/text_to_audio": global_mean(of_text["hit"], axis_name),
-    }
-    return loss, recall, {"audio": of_audio.get("summary"), "text": of_text.get("summary")}
-
-
-def _hits(scores: jax.Array, ids: jax.Array | None, axis: int) -> jax.Array:
-    """1 `[batch]` for queries whose best positive lies above every negative, 0 for others."""
-    positive = jnp.eye(scores.shape[0], dtype=bool) if ids is None else same_clip(ids)
-    best = jnp.max(jnp.where(positive, scores, -jnp.inf), axis)
-    return (best > jnp.max(jnp.where(positive, -jnp.inf, scores), axis)).astype(jnp.float32)
+def _row_dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.sum(x.astype(wide) * y.astype(wide), axis=1)
 
 
 def _radius_metrics(

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from supclap_jax.losses.similarity import distance
-from supclap_jax.losses.tiles import global_mean
+from supclap_jax.losses.sweep import global_mean
 
-DIRECTIONS = ("both", "text_to_audio", "audio_to_text")
+SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 
 
 def support_vectors(anchor: jax.Array, positive: jax.Array, radius: jax.Array | float) -> jax.Array:
@@ -92,20 +92,27 @@ def svr(
     >>> bool(radius_0 == contrast(text, audio))
     True
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction is {direction!r}; expected one of {DIRECTIONS}")
-    needed = {"text_radius": text_radius, "audio_radius": audio_radius}
-    if direction != "both":
-        del needed["audio_radius" if direction == "text_to_audio" else "text_radius"]
-    for name, radius in needed.items():
-        if radius is None:
-            raise ValueError(f"{name} is None; direction {direction!r} needs a scalar or [batch]")
+    radii = {"text": text_radius, "audio": audio_radius}
+    pairs = {"text": (text, audio), "audio": (audio, text)}
     losses = []
-    if direction != "audio_to_text":
-        losses.append(contrast(support_vectors(text, audio, text_radius), audio))
-    if direction != "text_to_audio":
-        losses.append(contrast(support_vectors(audio, text, audio_radius), text))
+    for side in regularized_sides(direction, radii):
+        anchor, positive = pairs[side]
+        losses.append(contrast(support_vectors(anchor, positive, radii[side]), positive))
     return sum(losses) / len(losses)
+
+
+def regularized_sides(
+    direction: str, radii: dict[str, jax.Array | float | None]
+) -> tuple[str, ...]:
+    """Which of "text" and "audio" have support vectors; ValueError if one has no radius."""
+    if direction not in SIDES:
+        raise ValueError(f"direction is {direction!r}; expected one of {tuple(SIDES)}")
+    for side in SIDES[direction]:
+        if radii[side] is None:
+            raise ValueError(
+                f"{side}_radius is None; direction {direction!r} needs a scalar or [batch]"
+            )
+    return SIDES[direction]
 
 
 def radius_constraint(

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from supclap_jax.losses.similarity import similarity_row, similarity_summary
-
-SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
+from supclap_jax.losses.svr import SIDES
 
 
 class NoRadius(nn.Module):

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.losses import sharded, supclap
+from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
 from supclap_jax.train.mesh import batch_sharding, replicated
@@ -28,31 +28,40 @@ Step = Callable[
 ]
 
 
-def make_objective(config: ConfigDict, mesh: Mesh) -> Callable:
-    """The loss as a function of both models' parameters.
+def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
+    """The gradients of both models' parameters: of the towers, through their embeddings.
 
     Returns:
-      `objective(params, radius_params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`,
-      batch as `training_batches` yields it, key for dropout.
+      `gradients(params, radius_params, batch_stats, batch, key)`, batch as `training_batches`
+      yields it, key for dropout, which gives `(gradient, radius_gradient), batch_stats, metrics`.
     """
-    model, loss = make_model(config), make_loss(config, mesh)
+    model = make_model(config)
+    loss = jax.value_and_grad(make_loss(config, mesh), argnums=(0, 1, 2, 3, 5), has_aux=True)
 
-    def objective(params, radius_params, batch_stats, batch, key):
-        (audio, text, logit_scale, logit_bias), updated = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            batch["audio"],
-            batch["tokens"],
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        loss_value, metrics = loss(
-            audio, text, logit_scale, logit_bias, batch["ids"], radius_params
-        )
-        metrics["temperature"] = jax.lax.stop_gradient(1 / logit_scale)
-        return loss_value, (updated["batch_stats"], metrics)
+    def gradients(params, radius_params, batch_stats, batch, key):
+        def towers(params):
+            outputs, updated = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                batch["audio"],
+                batch["tokens"],
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            return outputs, updated["batch_stats"]
 
-    return objective
+        outputs, backward, new_batch_stats = jax.vjp(towers, params, has_aux=True)
+        audio, text, logit_scale, _ = outputs
+        (_, metrics), (*by_outputs, radius_gradient) = loss(*outputs, batch["ids"], radius_params)
+        (gradient,) = backward(tuple(by_outputs))
+        metrics["temperature"] = 1 / logit_scale
+        pairs = {"audio": (audio, text, by_outputs[0]), "text": (text, audio, by_outputs[1])}
+        for side, of_side in pairs.items():
+            found = forces(*of_side, metrics.pop(f"pull/{side}"))
+            metrics |= {f"force/{side}_{name}": jnp.mean(x) for name, x in found.items()}
+        return (gradient, radius_gradient), new_batch_stats, metrics
+
+    return gradients
 
 
 def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
@@ -71,7 +80,7 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
         radii = partial(radius_model.apply, {"params": radius_params})
         if svr.radius != "dynamic":
             given = radii(None)
-        elif svr.features == "row":
+        elif svr.features == "row" or not svr.detach:
             given = radii(similarity(audio, text) * logit_scale)
         else:
             given = {"predict_radii": radii}
@@ -81,6 +90,7 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
             logit_scale,
             logit_bias=logit_bias,
             ids=ids,
+            pulls=True,
             **given,
             **options,
             **placement,
@@ -98,20 +108,22 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     or gradient is not finite, parameters, statistics and optimizer states stay as they were and
     the step counts as skipped.
     """
-    objective = jax.value_and_grad(make_objective(config, mesh), argnums=(0, 1), has_aux=True)
+    gradients = make_gradients(config, mesh)
     optimizer = make_optimizer(config.optimizer, config.total_steps)
     radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
     schedule = learning_rate(config.optimizer, config.total_steps)
 
     def step(state: TrainState, radius_state: RadiusState, batch: dict[str, jax.Array]):
         key = jax.random.fold_in(split_seed(config.seed)[2], state.step)
-        (loss, (batch_stats, metrics)), (gradient, radius_gradient) = objective(
+        (gradient, radius_gradient), batch_stats, metrics = gradients(
             state.params, radius_state.params, state.batch_stats, batch, key
         )
         gradient_norm = optax.tree.norm(gradient)
         radius_gradient_norm = optax.tree.norm(radius_gradient)
         finite = (
-            jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(radius_gradient_norm)
+            jnp.isfinite(metrics["loss"])
+            & jnp.isfinite(gradient_norm)
+            & jnp.isfinite(radius_gradient_norm)
         )
 
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

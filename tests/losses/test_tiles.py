@@ -16,7 +16,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from supclap_jax.losses import info_nce, sharded, siglip, supclap, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import similarity_summary
-from supclap_jax.losses.tiles import DENSE_UP_TO, TILE, Plan, make_plan, sweep
+from supclap_jax.losses.sweep import sweep
+from supclap_jax.losses.tiles import DENSE_UP_TO, TILE, Plan, make_plan
 
 BATCH, DIM = 16, 8
 
