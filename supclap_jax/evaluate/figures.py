@@ -58,12 +58,13 @@ class Curve(NamedTuple):
 
 
 def training_figures(metrics_path: str | Path, out_dir: str | Path) -> list[Path]:
-    """Draws the losses, the recall and the radii of a run over its training steps.
+    """Draws the losses, recall, radii and forces of a run over its training steps.
 
     Args:
       metrics_path: `metrics.jsonl`, one JSON object per line with "step" and any metrics. Where a
         resumed run logged a step twice, the later line counts.
-      out_dir: folder for `loss.png`, `recall.png` and `radius.png`; created if missing.
+      out_dir: folder for `loss.png`, `recall.png`, `radius.png` and `forces.png`; created if
+        missing.
 
     Returns:
       The figures drawn. A figure, or a part of one, whose metrics were not logged is left out.
@@ -73,7 +74,7 @@ def training_figures(metrics_path: str | Path, out_dir: str | Path) -> list[Path
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = []
     with rc_context(_STYLE):
-        for draw in (_loss_figure, _recall_figure, _radius_figure):
+        for draw in (_loss_figure, _recall_figure, _radius_figure, _forces_figure):
             figure = draw(curves)
             if figure is not None:
                 path = out_dir / f"{draw.__name__.strip('_').removesuffix('_figure')}.png"
@@ -199,6 +200,27 @@ def _radius_figure(curves: dict[str, Curve]) -> Figure | None:
             _band(axes, mean, curves.get(f"radius/{name}_std"), colour)
     axes.axhline(0, color="#9b9a97", linewidth=0.8)
     _finish(axes, "Support vector radius and pair distance", "Euclidean length (unit sphere)")
+    return figure
+
+
+def _forces_figure(curves: dict[str, Curve]) -> Figure | None:
+    panels = {
+        "pull": ("Pull towards the own pair", "Mean force"),
+        "push_parallel": ("Push along that line", "Mean force"),
+        "push_perpendicular": ("Push across it", "Mean force"),
+        "drift_cosine": ("Update against pull direction", "Cosine (higher: less drift)"),
+    }
+    colours = {"text": _TEXT_COLOUR, "audio": _AUDIO_COLOUR}
+    drawn = [name for name in panels if any(f"force/{side}_{name}" in curves for side in colours)]
+    if not drawn:
+        return None
+    figure = _figure(width=10.4, height=3.2 * ((len(drawn) + 1) // 2))
+    for place, name in enumerate(drawn, start=1):
+        axes = figure.add_subplot((len(drawn) + 1) // 2, 2, place)
+        for side, colour in colours.items():
+            if (curve := curves.get(f"force/{side}_{name}")) is not None:
+                _plot(axes, curve, colour, side)
+        _finish(axes, *panels[name])
     return figure
 
 

@@ -18,6 +18,12 @@ LOSS = ["loss", "loss/base", "loss/svr", "loss/constraint"]
 RECALL = ["recall/text_to_audio", "recall/audio_to_text"]
 RADIUS = ["radius/text_mean", "radius/text_std", "radius/audio_mean", "radius/audio_std"]
 
+FORCES = [
+    f"force/{side}_{name}"
+    for side in ("text", "audio")
+    for name in ("pull", "push_parallel", "push_perpendicular", "drift_cosine")
+]
+
 
 def write_metrics(path, lines):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -33,13 +39,14 @@ def assert_drawn(path):
 @pytest.mark.filterwarnings("error")
 def test_all_figures_of_a_full_run(tmp_path):
     rng = np.random.default_rng(0)
-    keys = [*LOSS, *RECALL, *RADIUS, "distance"]
+    keys = [*LOSS, *RECALL, *RADIUS, *FORCES, "distance"]
     lines = [{"step": i, **dict(zip(keys, rng.random(len(keys)), strict=True))} for i in range(90)]
     lines[50]["loss"] = float("nan")
     lines += [{"step": i, "validation/text_to_audio/R@1": 3.0 * i} for i in (0, 45, 90)]
     metrics = write_metrics(tmp_path / "metrics.jsonl", lines)
     paths = training_figures(metrics, tmp_path / "new" / "figures")
-    assert [path.name for path in paths] == ["loss.png", "recall.png", "radius.png"]
+    names = ["loss.png", "recall.png", "radius.png", "forces.png"]
+    assert [path.name for path in paths] == names
     for path in paths:
         assert_drawn(path)
 
@@ -51,6 +58,7 @@ def test_all_figures_of_a_full_run(tmp_path):
         (["recall/audio_to_text"], ["recall.png"]),
         (["validation/audio_to_text/R@1", "distance"], ["recall.png"]),
         (["radius/text_mean", "distance"], ["radius.png"]),
+        (["force/text_pull"], ["forces.png"]),
         (["learning_rate"], []),
     ],
 )

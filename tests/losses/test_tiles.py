@@ -391,6 +391,28 @@ def test_number_of_products(loss, forward, devices):
     assert operations(gradient.jaxpr) == 4 * forward * unit
 
 
+def transfers(jaxpr, size):
+    """Transfers to the next device of arrays as large as a block of keys."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "ppermute":
+            total += sum(x.aval.size == size for x in equation.invars)
+        total += sum(
+            transfers(sub, size) for sub in jax.extend.core.jaxprs_in_params(equation.params)
+        )
+    return total
+
+
+@pytest.mark.parametrize(("name", "keys"), [("symmetric", 1), ("siglip", 1), ("supclap", 2)])
+def test_keys_travel_once_for_all_sweeps(name, keys):
+    """Forward every distinct block of keys moves on once a turn, backward with its gradient."""
+    arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32)]
+    loss = sharded(partial(LOSSES[name], block_size=5), make_mesh((4,)))
+    assert transfers(jax.make_jaxpr(loss)(*arguments).jaxpr, 8 * DIM) == keys
+    gradient = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments)
+    assert transfers(gradient.jaxpr, 8 * DIM) == 3 * keys
+
+
 def test_auto_needs_three_products_where_the_matrix_is_small():
     audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
     loss = partial(symmetric_info_nce, block_size="auto")
