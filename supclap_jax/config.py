@@ -79,6 +79,8 @@ def default() -> ConfigDict:
 
     config.projection_dim = 1024  # of the common space
     config.compute_dtype = "float32"  # of the encoders: "float32" or "bfloat16"
+    config.scan_layers = True  # compile one transformer block as a loop rather than each
+    config.remat = "none"  # computed again for the gradient: "none", all but "dots", or "full"
 
     config.optimizer = ConfigDict()  # AdamW with linear warm-up and cosine decay to zero
     config.optimizer.learning_rate = 5e-5
@@ -134,6 +136,7 @@ CHOICES = {
     "loss.svr.features": ("row", "summary"),
     "loss.svr.activation": ("relu", "gelu", "tanh"),
     "compute_dtype": ("float32", "bfloat16"),
+    "remat": ("none", "dots", "full"),
     "data.on_bad_clip": ("error", "skip"),
 }
 
@@ -236,6 +239,8 @@ OPERATIONAL = (
     "loss.block_size",
     "max_bad_steps",
     "mesh.data",
+    "remat",
+    "scan_layers",
 )
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.models import transformer
 from supclap_jax.models.log_mel import MELS
 
 PATCH = 16
@@ -18,8 +19,8 @@ SIZES = {
     "base": dict(dim=768, depth=12, heads=12),
 }
 
-_Dense = partial(nn.Dense, kernel_init=nn.initializers.truncated_normal(0.02))
-_LayerNorm = partial(nn.LayerNorm, epsilon=1e-6)
+_EPSILON = 1e-6
+_kernel_init = nn.initializers.truncated_normal(0.02)
 
 
 class CED(nn.Module):
@@ -39,6 +40,8 @@ class CED(nn.Module):
       heads: number of attention heads; divides `dim`.
       mlp_ratio: hidden width of the MLP over `dim`.
       target_length: frames in a chunk, of 10 ms each.
+      scan_layers: compile one block as a loop rather than each.
+      remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
     """
 
@@ -47,21 +50,29 @@ class CED(nn.Module):
     heads: int
     mlp_ratio: float = 4
     target_length: int = 1012
+    scan_layers: bool = True
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
         self.input_norm = nn.BatchNorm(momentum=0.99, epsilon=1e-5, use_fast_variance=False)
-        self.patch_embed = _Dense(self.dim, dtype=self.dtype)
+        self.patch_embed = nn.Dense(self.dim, kernel_init=_kernel_init, dtype=self.dtype)
         position_init = nn.initializers.normal(0.02)
         time_patches = self.target_length // PATCH
         self.time_pos_embed = self.param("time_pos_embed", position_init, (time_patches, self.dim))
         self.freq_pos_embed = self.param("freq_pos_embed", position_init, (FREQ_PATCHES, self.dim))
-        self.blocks = [
-            Block(self.heads, self.mlp_ratio, dtype=self.dtype) for _ in range(self.depth)
-        ]
-        self.norm = _LayerNorm()
+        self.blocks = transformer.blocks(
+            self.depth,
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+            heads=self.heads,
+            hidden=int(self.mlp_ratio * self.dim),
+            activation=partial(nn.gelu, approximate=False),
+            epsilon=_EPSILON,
+            kernel_init=_kernel_init,
+            dtype=self.dtype,
+        )
+        self.norm = nn.LayerNorm(epsilon=_EPSILON)
 
     def __call__(self, log_mel: jax.Array, *, train: bool = False) -> jax.Array:
         """Embeds clips: the mean of their tokens.
@@ -98,37 +109,13 @@ class CED(nn.Module):
         x = patchify(split_chunks(x, self.target_length))
         x = self._with_positions(self.patch_embed(x))
         x = x.reshape(x.shape[0], -1, self.dim)
-        for block in self.blocks:
-            x = block(x)
+        x, _ = self.blocks(x, None, train)
         return self.norm(x.astype(jnp.float32)).reshape(batch, -1, self.dim)
 
     def _with_positions(self, patches: jax.Array) -> jax.Array:
         time = self.time_pos_embed[: patches.shape[2]].astype(self.dtype)
         freq = self.freq_pos_embed[:, None].astype(self.dtype)
         return patches + time + freq
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    heads: int
-    mlp_ratio: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens [batch, tokens, dim] to tokens of the same shape."""
-        dim = x.shape[-1]
-        dense = partial(_Dense, dtype=self.dtype)
-        norm = partial(_LayerNorm, dtype=self.dtype)
-
-        qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
-        qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
-        attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        x = x + dense(dim, name="proj")(attended.reshape(x.shape))
-
-        hidden = dense(int(self.mlp_ratio * dim), name="fc1")(norm(name="norm2")(x))
-        return x + dense(dim, name="fc2")(nn.gelu(hidden, approximate=False))
 
 
 def split_chunks(x: jax.Array, length: int) -> jax.Array:

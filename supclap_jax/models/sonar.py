@@ -1,19 +1,18 @@
 """SONAR text encoder: the multilingual sentence encoder on top of NLLB."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from supclap_jax.models import transformer
 
 PAD_ID = 1
 FIRST_POSITION = 2
 
 SONAR = dict(vocab_size=256_206, dim=1024, depth=24, heads=16, ffn_dim=8192)
 
-_Dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
-_LayerNorm = partial(nn.LayerNorm, epsilon=1e-5)
+_EPSILON = 1e-5
 
 
 class SonarTextEncoder(nn.Module):
@@ -34,6 +33,8 @@ class SonarTextEncoder(nn.Module):
       ffn_dim: hidden width of the feed-forward layers.
       dropout: rate on the embedded tokens and on what each layer adds to them; with train only.
       max_length: most tokens in a row.
+      scan_layers: compile one block as a loop rather than each.
+      remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
     """
 
@@ -44,20 +45,28 @@ class SonarTextEncoder(nn.Module):
     ffn_dim: int
     dropout: float = 0.1
     max_length: int = 514
+    scan_layers: bool = True
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
         self.embed = nn.Embed(
             self.vocab_size, self.dim, embedding_init=nn.initializers.normal(self.dim**-0.5)
         )
         self.embed_dropout = nn.Dropout(self.dropout)
-        self.blocks = [
-            Block(self.heads, self.ffn_dim, self.dropout, dtype=self.dtype)
-            for _ in range(self.depth)
-        ]
-        self.norm = _LayerNorm()
+        self.blocks = transformer.blocks(
+            self.depth,
+            scan_layers=self.scan_layers,
+            remat=self.remat,
+            heads=self.heads,
+            hidden=self.ffn_dim,
+            activation=nn.relu,
+            epsilon=_EPSILON,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dropout=self.dropout,
+            dtype=self.dtype,
+        )
+        self.norm = nn.LayerNorm(epsilon=_EPSILON)
 
     def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
         """Embeds sentences: the mean of the hidden states of their tokens, not normalised.
@@ -93,36 +102,8 @@ class SonarTextEncoder(nn.Module):
         table = sinusoids(FIRST_POSITION + self.max_length, self.dim)
         x = self.embed(tokens) * self.dim**0.5 + jnp.asarray(table)[position]
         x = self.embed_dropout(x.astype(self.dtype), deterministic=not train)
-        for block in self.blocks:
-            x = block(x, valid, train=train)
+        x, _ = self.blocks(x, valid, train)
         return self.norm(x.astype(jnp.float32))
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block: x + attention(norm(x)), then x + ffn(norm(x))."""
-
-    heads: int
-    ffn_dim: int
-    dropout: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Maps tokens [batch, length, dim]; only those `valid` [batch, length] are attended to."""
-        dim = x.shape[-1]
-        dense = partial(_Dense, dtype=self.dtype)
-        norm = partial(_LayerNorm, dtype=self.dtype)
-        dropout = nn.Dropout(self.dropout, deterministic=not train)
-
-        qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
-        qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
-        attended = jax.nn.dot_product_attention(
-            qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=valid[:, None, None, :]
-        )
-        x = x + dropout(dense(dim, name="proj")(attended.reshape(x.shape)))
-
-        hidden = nn.relu(dense(self.ffn_dim, name="fc1")(norm(name="norm2")(x)))
-        return x + dropout(dense(dim, name="fc2")(hidden))
 
 
 def sinusoids(positions: int, dim: int) -> np.ndarray:

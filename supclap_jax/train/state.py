@@ -53,7 +53,8 @@ class RadiusState:
 def make_model(config: ConfigDict) -> DualEncoder:
     """The dual encoder that a config describes."""
     dtype = jnp.dtype(config.compute_dtype)
-    audio = CED(config.audio.dim, config.audio.depth, config.audio.heads, dtype=dtype)
+    both = {"scan_layers": config.scan_layers, "remat": config.remat, "dtype": dtype}
+    audio = CED(config.audio.dim, config.audio.depth, config.audio.heads, **both)
     text = SonarTextEncoder(
         vocab_size=Tokenizer.size(config.text.vocab_size),
         dim=config.text.dim,
@@ -61,7 +62,7 @@ def make_model(config: ConfigDict) -> DualEncoder:
         heads=config.text.heads,
         ffn_dim=config.text.ffn_dim,
         dropout=config.text.dropout,
-        dtype=dtype,
+        **both,
     )
     return DualEncoder(
         audio=audio,

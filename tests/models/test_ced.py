@@ -133,7 +133,7 @@ def test_parameter_counts_are_those_published(size, published):
 def test_initialisation():
     init = jax.jit(CED(dim=96, depth=1, heads=3).init)
     params = init(jax.random.key(0), jnp.zeros([1, 16, 64]))["params"]
-    block = params["blocks_0"]
+    block = jax.tree.map(lambda leaf: leaf[0], params["blocks"])
     for kernel in (params["patch_embed"]["kernel"], block["qkv"]["kernel"], block["fc2"]["kernel"]):
         assert np.abs(kernel).max() <= 2 * 0.02
         np.testing.assert_allclose(np.std(kernel), 0.88 * 0.02, rtol=0.05)

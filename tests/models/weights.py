@@ -1,5 +1,6 @@
 """Published state dicts as Linen variables: which key becomes which parameter."""
 
+import jax
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -61,7 +62,7 @@ def load_ced(path, layout: str, depth: int) -> dict:
         "time_pos_embed": state[f"{prefix}time_pos_embed"][0, :, 0].T,
         "freq_pos_embed": state[f"{prefix}freq_pos_embed"][0, :, :, 0].T,
         "norm": module(state, [f"{prefix}norm"]),
-        **blocks(state, f"{prefix}blocks.", CED_BLOCK, depth),
+        "blocks": blocks(state, f"{prefix}blocks.", CED_BLOCK, depth),
     }
     statistics = {
         "mean": state[f"{input_norm}.running_mean"],
@@ -78,19 +79,21 @@ def load_sonar(path, layout: str, depth: int) -> dict:
     params = {
         "embed": {"embedding": np.concatenate([embedding[names["special_ids"]], embedding[4:]])},
         "norm": module(state, ["layer_norm"]),
-        **blocks(state, names["block"], names["block_modules"], depth),
+        "blocks": blocks(state, names["block"], names["block_modules"], depth),
     }
     return {"params": params}
 
 
 def blocks(state: dict, prefix: str, modules: dict, depth: int) -> dict:
-    return {
-        f"blocks_{i}": {
+    """The blocks' modules, each leaf stacked over the blocks, [depth, ...]."""
+    each = [
+        {
             ours: module(state, [f"{prefix}{i}.{name}" for name in theirs])
             for ours, theirs in modules.items()
         }
         for i in range(depth)
-    }
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
 def module(state: dict, names: list[str]) -> dict:

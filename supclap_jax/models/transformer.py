@@ -1,0 +1,97 @@
+"""Pre-norm transformer blocks, stacked: what the audio and the text encoder have in common."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# What a block keeps for its gradient; the rest is computed again on the way back.
+REMAT_POLICIES = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Attributes:
+      heads: number of attention heads; divides the width of the tokens.
+      hidden: width between the two layers of the MLP.
+      activation: between the two layers of the MLP.
+      epsilon: of the layer norms.
+      kernel_init: of all dense layers.
+      dropout: rate on what attention and MLP add to the tokens; with train only.
+      dtype: type of the computation. Norms compute their statistics, and attention its softmax, in
+        float32 whatever the dtype.
+    """
+
+    heads: int
+    hidden: int
+    activation: Callable[[jax.Array], jax.Array]
+    epsilon: float
+    kernel_init: nn.initializers.Initializer
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, valid: jax.Array | None, train: bool
+    ) -> tuple[jax.Array, None]:
+        """Maps tokens [batch, tokens, dim] to tokens of the same shape, as the body of a scan.
+
+        Args:
+          x: tokens, [batch, tokens, dim].
+          valid: which of them are attended to, bool, [batch, tokens]; None for all.
+          train: apply dropout.
+
+        Returns:
+          Tokens, [batch, tokens, dim], and None.
+        """
+        dim = x.shape[-1]
+        if dim % self.heads:
+            raise ValueError(f"dim {dim} is not a multiple of heads {self.heads}")
+        dense = partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
+        dropout = nn.Dropout(self.dropout, deterministic=not train)
+
+        qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
+        qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
+        mask = None if valid is None else valid[:, None, None, :]
+        attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
+        x = x + dropout(dense(dim, name="proj")(attended.reshape(x.shape)))
+
+        hidden = self.activation(dense(self.hidden, name="fc1")(norm(name="norm2")(x)))
+        return x + dropout(dense(dim, name="fc2")(hidden)), None
+
+
+def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **options) -> nn.Module:
+    """A stack of blocks, called as `tokens, _ = stack(tokens, valid, train)`.
+
+    The parameters of all blocks lie in one tree, each leaf with a leading axis [depth, ...],
+    whatever the arguments.
+
+    Args:
+      depth: number of blocks.
+      scan_layers: compile one block as a loop rather than each: compile time does not grow with
+        the depth, and the result is the same.
+      remat: what a block keeps for its gradient: "none" recomputes nothing, "dots" keeps the
+        outputs of the dense layers, "full" keeps only the block's input.
+      **options: attributes of `Block`.
+    """
+    block = Block
+    if remat != "none":
+        block = nn.remat(
+            Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan_layers, static_argnums=(3,)
+        )
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,
+        length=depth,
+        unroll=1 if scan_layers else depth,
+    )(**options)

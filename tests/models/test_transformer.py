@@ -1,0 +1,148 @@
+"""The stack of blocks: one layout of parameters, and one result, however it is compiled."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from supclap_jax.models.transformer import blocks
+
+DEPTH, DIM, HEADS, HIDDEN = 3, 16, 4, 40
+OPTIONS = dict(
+    heads=HEADS,
+    hidden=HIDDEN,
+    activation=nn.relu,
+    epsilon=1e-5,
+    kernel_init=nn.initializers.xavier_uniform(),
+    dropout=0.2,
+)
+TOKENS = np.random.default_rng(0).normal(size=(2, 6, DIM)).astype(np.float32)
+VALID = np.array([[True] * 6, [True] * 4 + [False] * 2])
+
+
+def build(**options):
+    return blocks(DEPTH, **{**OPTIONS, **options})
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Of random values everywhere, so that no bias or scale is without effect."""
+    params = build().init(jax.random.key(0), TOKENS, None, False)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), params)
+
+
+def gradient(stack):
+    """Of a sum of squares, with dropout, in parameters and tokens."""
+
+    def loss(params, tokens):
+        rngs = {"dropout": jax.random.key(7)}
+        return (stack.apply(params, tokens, VALID, True, rngs=rngs)[0] ** 2).sum()
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+
+def test_layout():
+    params = build().init(jax.random.key(0), TOKENS, None, False)["params"]
+    assert jax.tree.map(jnp.shape, params) == {
+        "norm1": {"scale": (3, 16), "bias": (3, 16)},
+        "qkv": {"kernel": (3, 16, 48), "bias": (3, 48)},
+        "proj": {"kernel": (3, 16, 16), "bias": (3, 16)},
+        "norm2": {"scale": (3, 16), "bias": (3, 16)},
+        "fc1": {"kernel": (3, 16, 40), "bias": (3, 40)},
+        "fc2": {"kernel": (3, 40, 16), "bias": (3, 16)},
+    }
+    unrolled = build(scan_layers=False).init(jax.random.key(0), TOKENS, None, False)["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, unrolled)
+
+
+def test_is_the_pre_norm_transformer(params):
+    """Reference: loops in float64."""
+    layers = jax.tree.map(np.float64, params["params"])
+
+    def norm(x, p):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p["scale"] + p["bias"]
+
+    def dense(x, p):
+        return x @ p["kernel"] + p["bias"]
+
+    def attention(x, valid):
+        out = np.empty_like(x[:, :DIM])
+        for head in np.split(np.arange(DIM), HEADS):
+            q, k, v = x[:, head], x[:, DIM + head], x[:, 2 * DIM + head]
+            score = np.exp(q @ k.T / np.sqrt(DIM // HEADS)) * valid
+            out[:, head] = score / score.sum(-1, keepdims=True) @ v
+        return out
+
+    expected = np.float64(TOKENS)
+    for layer in range(DEPTH):
+        p = jax.tree.map(lambda leaf, layer=layer: leaf[layer], layers)
+        for x, valid in zip(expected, VALID, strict=True):
+            x += dense(attention(dense(norm(x, p["norm1"]), p["qkv"]), valid), p["proj"])
+            x += dense(np.maximum(dense(norm(x, p["norm2"]), p["fc1"]), 0), p["fc2"])
+    got, _ = build().apply(params, TOKENS, VALID, False)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_scan_and_remat_change_no_gradient(params, scan_layers, remat):
+    expected = gradient(build())(params, TOKENS)
+    got = gradient(build(scan_layers=scan_layers, remat=remat))(params, TOKENS)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), got, expected)
+
+
+def test_only_the_scan_compiles_to_a_loop(params):
+    loops = {
+        scan_layers: gradient(build(scan_layers=scan_layers, dropout=0.0))
+        .lower(params, TOKENS)
+        .compile()
+        .as_text()
+        .count(" while(")
+        for scan_layers in (True, False)
+    }
+    assert loops == {True: 2, False: 0}  # forward and backward
+
+
+def test_remat_trades_memory_for_products(params):
+    """A block has 6 products, 18 with its gradient. "dots" repeats the two of the attention, "full"
+    all but the last, whose output has no part in the gradient."""
+    memory, products = {}, {}
+    for remat in ("none", "dots", "full"):
+        compiled = gradient(build(remat=remat)).lower(params, TOKENS).compile()
+        products[remat] = compiled.as_text().count(" dot(")
+        memory[remat] = compiled.memory_analysis().temp_size_in_bytes
+    assert products == {"none": 18, "dots": 20, "full": 23}
+    assert memory["full"] < memory["dots"] < memory["none"]
+
+
+def test_layers_start_different_with_the_fan_of_one():
+    kernels = blocks(4, **{**OPTIONS, "hidden": 400}).init(
+        jax.random.key(0), np.zeros([1, 2, 100]), None, False
+    )["params"]["fc1"]["kernel"]
+    limit = np.sqrt(6 / (100 + 400))
+    for kernel in kernels:
+        assert 0.99 * limit < np.abs(kernel).max() <= limit
+        np.testing.assert_allclose(np.std(kernel), limit / np.sqrt(3), rtol=0.02)
+    assert np.abs(np.corrcoef(kernels.reshape(4, -1)) - np.eye(4)).max() < 0.03
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_dropout_differs_per_layer(params, scan_layers):
+    """With kernels of zero and biases of one a block adds, to each entry, 0, 2 or 4 of rate 1/2;
+    three blocks of the same masks would add 0, 6 or 12."""
+    fill = {"kernel": 0.0, "bias": 1.0, "scale": 1.0}
+    constant = jax.tree.map_with_path(lambda path, x: jnp.full_like(x, fill[path[-1].key]), params)
+    stack = build(scan_layers=scan_layers, dropout=0.5)
+    rngs = {"dropout": jax.random.key(0)}
+    added = stack.apply(constant, np.zeros([2, 6, DIM]), None, True, rngs=rngs)[0]
+    assert set(np.unique(added)) == {0, 2, 4, 6, 8, 10, 12}
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match=r"dim 16 .* heads 5"):
+        build(heads=5).init(jax.random.key(0), TOKENS, None, False)
