@@ -66,7 +66,10 @@ def default() -> ConfigDict:
     config.audio.dim = 768
     config.audio.depth = 12
     config.audio.heads = 12
-    config.audio.seconds = 10.0  # clips are cropped or zero-padded to this length
+    config.audio.dropout = 0.0
+    config.audio.patch_out = 0.0  # share of patches left out at random in training
+    config.audio.target_length = 1_012  # frames of 10 ms encoded together; longer clips are split
+    config.audio.seconds = 10.0  # longer clips are cropped to this, shorter ones masked
 
     config.text = ConfigDict()  # the SONAR text encoder
     config.text.dim = 1024
@@ -148,9 +151,9 @@ NON_NEGATIVE = (
     "radius_optimizer.warmup_steps",
     "radius_optimizer.weight_decay",
     "data.workers",
-    "text.dropout",
     "seed",
 )
+RATES = ("audio.dropout", "audio.patch_out", "text.dropout")
 POSITIVE = (
     "total_steps",
     "batch_size",
@@ -165,7 +168,6 @@ POSITIVE = (
     "audio.dim",
     "audio.depth",
     "audio.heads",
-    "audio.seconds",
     "text.dim",
     "text.depth",
     "text.heads",
@@ -181,6 +183,11 @@ POSITIVE = (
     "evaluate.batch_size",
     "evaluate.resamples",
 )
+# Minimum of a key, and why.
+AT_LEAST = {
+    "audio.seconds": (0.15, "one patch of the audio encoder"),
+    "audio.target_length": (16, "one patch of the audio encoder"),
+}
 
 
 def _svr(config: ConfigDict) -> bool:
@@ -287,6 +294,12 @@ def validate(config: ConfigDict) -> None:
     for key in NON_NEGATIVE:
         if not values[key] >= 0:
             raise ConfigError(f"{key} is {values[key]}; expected zero or more")
+    for key in RATES:
+        if not 0 <= values[key] < 1:
+            raise ConfigError(f"{key} is {values[key]}; expected at least 0 and less than 1")
+    for key, (minimum, why) in AT_LEAST.items():
+        if values[key] < minimum:
+            raise ConfigError(f"{key} is {values[key]}; expected at least {minimum}, {why}")
     for tower in ("audio", "text"):
         dim, heads = values[f"{tower}.dim"], values[f"{tower}.heads"]
         if dim % heads:

@@ -10,9 +10,10 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
+MIN_SAMPLES = 2_400  # 0.15 s: the audio encoder's smallest input, one patch of 16 frames
 
 
-def read_clip(path: Path, seconds: float, position: float = 0.0) -> np.ndarray:
+def read_clip(path: Path, seconds: float, position: float = 0.0) -> tuple[np.ndarray, int]:
     """Reads a mono crop of an audio file at 16 kHz.
 
     Args:
@@ -21,7 +22,8 @@ def read_clip(path: Path, seconds: float, position: float = 0.0) -> np.ndarray:
       position: in [0, 1), where the crop starts, as a share of what does not fit into it.
 
     Returns:
-      float32 `[round(16000 seconds)]`.
+      float32 `[round(16000 seconds)]`, and how many of these samples are the clip's own. The zeros
+      that fill a clip up to 0.15 s count among them.
 
     Raises:
       soundfile.LibsndfileError: the file cannot be decoded.
@@ -35,7 +37,7 @@ def read_clip(path: Path, seconds: float, position: float = 0.0) -> np.ndarray:
     clip = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     samples = samples[: len(clip)]
     clip[: len(samples)] = samples
-    return clip
+    return clip, min(max(len(samples), MIN_SAMPLES), len(clip))
 
 
 def find_problem(path: Path) -> str | None:

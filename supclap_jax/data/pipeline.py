@@ -32,8 +32,10 @@ class LoadPair(grain.transforms.RandomMap):
         language = languages[rng.integers(len(languages))]
         captions = self.clips.captions[language][index]
         caption = captions[rng.integers(len(captions))]
+        audio, samples = read_clip(self.clips.paths[index], self.seconds, rng.random())
         return {
-            "audio": read_clip(self.clips.paths[index], self.seconds, rng.random()),
+            "audio": audio,
+            "samples": np.int32(samples),
             "tokens": self.tokenizer.encode(caption, language, self.max_tokens),
             "ids": np.int32(index),
         }
@@ -53,8 +55,9 @@ def training_batches(
     workers and wherever the stream starts: randomness is drawn by position before the slicing.
 
     Yields:
-      "audio" float32 `[batch, samples]`, "tokens" int32 `[batch, max_tokens]` and "ids" int32
-      `[batch]`, the clip's number; batch is `config.batch_size / hosts`.
+      "audio" float32 `[batch, samples]`, "samples" int32 `[batch]`, how many of them are the
+      clip's own, "tokens" int32 `[batch, max_tokens]` and "ids" int32 `[batch]`, the clip's number;
+      batch is `config.batch_size / hosts`.
     """
     per_host = config.batch_size // hosts
     load = LoadPair(clips, tokenizer, config.audio.seconds, config.text.max_tokens)
@@ -70,9 +73,14 @@ def training_batches(
     return iter(batches.mp_prefetch(workers, worker_init_fn=_live_with_parent))
 
 
-def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[np.ndarray]:
-    """The beginning of each clip in order, float32 `[<= batch_size, samples]`."""
-    stream = grain.MapDataset.source(clips.paths).map(lambda path: read_clip(path, seconds))
+def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
+    """The beginning of each clip in order: "audio" and "samples" as for training, <= batch_size."""
+
+    def load(path):
+        audio, samples = read_clip(path, seconds)
+        return {"audio": audio, "samples": np.int32(samples)}
+
+    stream = grain.MapDataset.source(clips.paths).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)
 

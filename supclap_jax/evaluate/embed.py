@@ -36,7 +36,9 @@ class Embedder:
         self._max_tokens = config.text.max_tokens
         self._sharding = sharding
         self._encode_audio = jax.jit(
-            lambda variables, audio: model.apply(variables, audio, method="encode_audio")
+            lambda variables, batch: model.apply(
+                variables, batch["audio"], batch["samples"], method="encode_audio"
+            )
         )
         self._encode_text = jax.jit(
             lambda variables, tokens: model.apply(variables, tokens, method="encode_text")
@@ -58,11 +60,13 @@ class Embedder:
                 [self._tokenizer.encode(text, language, self._max_tokens) for text in batch]
             )
 
-    def _embed(self, encode, variables: dict, batches: Iterable[np.ndarray]) -> np.ndarray:
+    def _embed(self, encode, variables: dict, batches: Iterable) -> np.ndarray:
+        def fill(array):
+            return np.concatenate([array, np.repeat(array[-1:], self.batch_size - rows, axis=0)])
+
         embedded = []
         for batch in batches:
-            missing = self.batch_size - len(batch)
-            full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            embeddings = encode(variables, jax.device_put(full, self._sharding))
-            embedded.append(np.asarray(embeddings)[: len(batch)])
+            rows = len(jax.tree.leaves(batch)[0])
+            full = jax.device_put(jax.tree.map(fill, batch), self._sharding)
+            embedded.append(np.asarray(encode(variables, full))[:rows])
         return np.concatenate(embedded)

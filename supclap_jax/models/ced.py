@@ -29,7 +29,8 @@ class CED(nn.Module):
     The 64 mel bins are batch-normalised, cut into patches of 16 x 16, given a position in time and
     in frequency, and passed through pre-norm transformer blocks. Clips longer than `target_length`
     are cut into chunks of that length after the batch normalisation, the last one filled up with
-    zeros, and each chunk is encoded on its own.
+    zeros, and each chunk is encoded on its own. What follows a clip's own frames in a batch plays
+    no part: padding is left out of statistics, attention and means, and so are chunks of padding.
 
     Parameters are float32; `dtype` is the type of the computation. Normalisations compute their
     statistics, and attention its softmax, in float32 whatever the dtype.
@@ -40,6 +41,9 @@ class CED(nn.Module):
       heads: number of attention heads; divides `dim`.
       mlp_ratio: hidden width of the MLP over `dim`.
       target_length: frames in a chunk, of 10 ms each.
+      dropout: rate on the embedded patches and on what each layer adds to them; with train only.
+      patch_out: share of each clip's patches left out at random; with train only (PaSST's
+        unstructured patchout, Koutini et al., 2022, arXiv:2110.05069).
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
@@ -50,6 +54,8 @@ class CED(nn.Module):
     heads: int
     mlp_ratio: float = 4
     target_length: int = 1012
+    dropout: float = 0.0
+    patch_out: float = 0.0
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -57,6 +63,7 @@ class CED(nn.Module):
     def setup(self):
         self.input_norm = nn.BatchNorm(momentum=0.99, epsilon=1e-5, use_fast_variance=False)
         self.patch_embed = nn.Dense(self.dim, kernel_init=_kernel_init, dtype=self.dtype)
+        self.embed_dropout = nn.Dropout(self.dropout)
         position_init = nn.initializers.normal(0.02)
         time_patches = self.target_length // PATCH
         self.time_pos_embed = self.param("time_pos_embed", position_init, (time_patches, self.dim))
@@ -70,47 +77,74 @@ class CED(nn.Module):
             activation=partial(nn.gelu, approximate=False),
             epsilon=_EPSILON,
             kernel_init=_kernel_init,
+            dropout=self.dropout,
             dtype=self.dtype,
         )
         self.norm = nn.LayerNorm(epsilon=_EPSILON)
 
-    def __call__(self, log_mel: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, log_mel: jax.Array, frames: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Embeds clips: the mean of their tokens.
 
         Args:
           log_mel: dB, [batch, frames, 64].
+          frames: the clips' lengths, int, [batch], at least 16; what follows is padding. None if
+            there is none.
           train: normalise by the statistics of the batch, and move the running ones in the
-            `batch_stats` collection, which must then be mutable, by 1 % towards them.
+            `batch_stats` collection, which must then be mutable, by 1 % towards them. Drop out,
+            which needs a `dropout` rng unless both rates are 0.
 
         Returns:
-          Embeddings, float32, [batch, dim].
+          Embeddings, float32, [batch, dim]; zero for a clip of fewer than 16 frames.
         """
-        return self.tokens(log_mel, train=train).mean(axis=1)
+        tokens, valid = self.tokens(log_mel, frames, train=train)
+        if valid is None:
+            return tokens.mean(axis=1)
+        count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+        return tokens.sum(axis=1, where=valid[..., None]) / count
 
-    def tokens(self, log_mel: jax.Array, *, train: bool = False) -> jax.Array:
+    def tokens(
+        self, log_mel: jax.Array, frames: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, jax.Array | None]:
         """Tokens after the final norm: for each chunk, frequency by frequency, in order of time.
+
+        With patch-out in training there are fewer of them, in random order within a chunk.
 
         Args:
           log_mel: dB, [batch, frames, 64].
+          frames: as for an embedding.
           train: as for an embedding.
 
         Returns:
-          Tokens, float32, [batch, chunks * 4 * (frames of a chunk // 16), dim].
+          Tokens, float32, [batch, chunks * 4 * (frames of a chunk // 16), dim], and which of them
+          are the clip's own, bool, [batch, tokens], None for all.
 
         Raises:
           ValueError: if a clip has other than 64 mel bins, or fewer than the 16 frames of a patch.
         """
-        batch, frames, mels = log_mel.shape
+        batch, length, mels = log_mel.shape
         if mels != MELS:
             raise ValueError(f"log_mel must have {MELS} mel bins, got {mels}")
-        if frames < PATCH:
-            raise ValueError(f"log_mel must have at least {PATCH} frames, got {frames}")
-        x = self.input_norm(log_mel, use_running_average=not train)
-        x = patchify(split_chunks(x, self.target_length))
-        x = self._with_positions(self.patch_embed(x))
+        if length < PATCH:
+            raise ValueError(f"log_mel must have at least {PATCH} frames, got {length}")
+        own = None if frames is None else (jnp.arange(length) < frames[:, None])[..., None]
+        x = self.input_norm(log_mel, use_running_average=not train, mask=own)
+        x = x if own is None else jnp.where(own, x, 0)
+        patches = patchify(split_chunks(x, self.target_length))
+        x = self._with_positions(self.patch_embed(patches))
         x = x.reshape(x.shape[0], -1, self.dim)
-        x, _ = self.blocks(x, None, train)
-        return self.norm(x.astype(jnp.float32)).reshape(batch, -1, self.dim)
+        valid = None
+        if frames is not None:
+            time = valid_time_patches(frames, length, self.target_length)
+            valid = jnp.arange(patches.shape[2]) < time.reshape(-1, 1, 1)
+            valid = jnp.broadcast_to(valid, patches.shape[:3]).reshape(x.shape[:2])
+        if train and self.patch_out:
+            x, valid = leave_out(self.make_rng("dropout"), x, valid, self.patch_out)
+        x = self.embed_dropout(x, deterministic=not train)
+        x, _ = self.blocks(x, valid, train)
+        x = self.norm(x.astype(jnp.float32)).reshape(batch, -1, self.dim)
+        return x, None if valid is None else valid.reshape(batch, -1)
 
     def _with_positions(self, patches: jax.Array) -> jax.Array:
         time = self.time_pos_embed[: patches.shape[2]].astype(self.dtype)
@@ -145,3 +179,70 @@ def patchify(x: jax.Array) -> jax.Array:
     time = frames // PATCH
     x = x[:, : time * PATCH].reshape(batch, time, PATCH, mels // PATCH, PATCH)
     return x.transpose(0, 3, 1, 2, 4).reshape(batch, mels // PATCH, time, PATCH * PATCH)
+
+
+def valid_time_patches(frames: jax.Array, length: int, chunk_length: int) -> jax.Array:
+    """How many columns of patches are a clip's own, in each chunk of a padded batch.
+
+    A clip of one chunk has as many as its frames fill; one of several has all of them in each of
+    its chunks, also in the last, which the zeros that fill it belong to.
+
+    Args:
+      frames: the clips' lengths, int, [batch].
+      length: frames of the batch.
+      chunk_length: most frames in a chunk.
+
+    Returns:
+      int, [batch, chunks].
+    """
+    chunks = -(-length // chunk_length)
+    begins = chunk_length * jnp.arange(chunks)
+    frames = frames[:, None]
+    filled = jnp.where(frames > chunk_length, chunk_length, frames) // PATCH
+    return jnp.where(begins < frames, filled, 0)
+
+
+def leave_out(
+    key: jax.Array, x: jax.Array, valid: jax.Array | None, share: float
+) -> tuple[jax.Array, jax.Array | None]:
+    """Leaves out a random share of the tokens of each row, rounded down.
+
+    Args:
+      key: of the choice.
+      x: tokens, [batch, tokens, dim].
+      valid: which of them count, bool, [batch, tokens]; a row loses the share of those. None for
+        all.
+      share: in [0, 1).
+
+    Returns:
+      Tokens, [batch, tokens - int(share * tokens), dim], in random order, and which of them count.
+    """
+    tokens = x.shape[1]
+    score = jax.random.uniform(key, x.shape[:2])
+    if valid is not None:
+        score = jnp.where(valid, score, 2)
+    chosen = jnp.argsort(score, axis=1)[:, : tokens - int(share * tokens)]
+    x = jnp.take_along_axis(x, chosen[..., None], axis=1)
+    if valid is not None:
+        count = valid.sum(axis=1, keepdims=True)
+        left = count - jnp.floor(share * count).astype(count.dtype)
+        valid = jnp.arange(x.shape[1]) < left
+    return x, valid
+
+
+def resize_positions(table: jax.Array, length: int) -> jax.Array:
+    """Position embeddings for another number of patches: cut, or else stretched.
+
+    A table that is too short is interpolated linearly between the centres of its rows, and constant
+    beyond the outer ones, as for an image scaled bilinearly along one axis.
+
+    Args:
+      table: [positions, dim].
+      length: positions wanted.
+
+    Returns:
+      [length, dim].
+    """
+    if length <= len(table):
+        return table[:length]
+    return jax.image.resize(table, (length, table.shape[1]), "linear")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from supclap_jax.models.ced import CED
-from supclap_jax.models.log_mel import log_mel
+from supclap_jax.models.log_mel import frame_count, log_mel
 from supclap_jax.models.sonar import SonarTextEncoder
 
 
@@ -54,9 +54,16 @@ class DualEncoder(nn.Module):
         if self.bias is not None:
             self.logit_bias = self.param("logit_bias", nn.initializers.constant(self.bias), ())
 
-    def encode_audio(self, waveform: jax.Array, train: bool = False) -> jax.Array:
-        """Unit embeddings `[batch, projection_dim]` of `waveform [batch, samples]` at 16 kHz."""
-        return self.audio_projection(self.audio(log_mel(waveform), train=train))
+    def encode_audio(
+        self, waveform: jax.Array, samples: jax.Array | None = None, train: bool = False
+    ) -> jax.Array:
+        """Unit embeddings `[batch, projection_dim]` of `waveform [batch, samples]` at 16 kHz.
+
+        `samples [batch]` are the clips' lengths, at least 2,400 (`data.audio.MIN_SAMPLES`); what
+        follows is padding and changes nothing. None if there is none.
+        """
+        frames = None if samples is None else frame_count(samples)
+        return self.audio_projection(self.audio(log_mel(waveform, samples), frames, train=train))
 
     def encode_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         """Unit embeddings `[batch, projection_dim]` of `tokens [batch, length]`."""
@@ -68,9 +75,15 @@ class DualEncoder(nn.Module):
             return jnp.float32(1 / self.temperature)
         return jnp.exp(self.log_logit_scale)
 
-    def __call__(self, waveform: jax.Array, tokens: jax.Array, train: bool = False):
+    def __call__(
+        self,
+        waveform: jax.Array,
+        tokens: jax.Array,
+        samples: jax.Array | None = None,
+        train: bool = False,
+    ):
         """Returns audio and text embeddings, 1 / tau, and the bias (None without one)."""
-        audio = self.encode_audio(waveform, train)
+        audio = self.encode_audio(waveform, samples, train)
         text = self.encode_text(tokens, train)
         return audio, text, self.logit_scale(), None if self.bias is None else self.logit_bias
 

@@ -15,20 +15,28 @@ _BINS = WINDOW // 2 + 1
 _HOPS_PER_WINDOW = -(-WINDOW // HOP)
 
 
-def log_mel(waveform: jax.Array, *, clamp: str = "clip") -> jax.Array:
+def log_mel(
+    waveform: jax.Array, samples: jax.Array | None = None, *, clamp: str = "clip"
+) -> jax.Array:
     """Log-mel spectrogram in dB, as CED (Dinkel et al., 2024, arXiv:2308.11957) was trained on.
 
     dB = 10 log10(max(mel @ |STFT|^2, 1e-10)), raised to at least `maximum - 120`: a centred STFT
     with reflected edges, a periodic Hann window of 512 samples and a hop of 160, then 64 triangular
     mel filters on the HTK scale between 0 and 8000 Hz, without area normalisation.
 
+    A clip's frames do not depend on what follows its end: it is reflected at its own last sample,
+    and its maximum is that of its own frames.
+
     Args:
       waveform: mono audio at 16 kHz, nominally in [-1, 1], [batch, samples].
+      samples: the clips' lengths, int, [batch], more than 256; what follows in `waveform` is
+        padding. None if there is none.
       clamp: whose maximum the 120 dB count from: each "clip" its own, or the whole "batch" as the
         reference implementation does, where a quiet clip changes with its neighbours.
 
     Returns:
-      dB, float32, [batch, 1 + samples // 160, 64].
+      dB, float32, [batch, 1 + samples // 160, 64]; frames from 1 + samples[i] // 160 on have no
+      meaning.
 
     Raises:
       ValueError: if `clamp` is another word, or the waveform has another rank or is too short to be
@@ -41,11 +49,21 @@ def log_mel(waveform: jax.Array, *, clamp: str = "clip") -> jax.Array:
             f"waveform must be [batch, samples] with more than {WINDOW // 2} samples, "
             f"got shape {waveform.shape}"
         )
-    power = _power_spectrum(waveform.astype(jnp.float32))
+    power = _power_spectrum(_reflect(waveform.astype(jnp.float32), samples))
     mel = jnp.matmul(power, mel_filterbank(), precision=jax.lax.Precision.HIGHEST)
     decibels = 10 * jnp.log10(jnp.maximum(mel, MIN_POWER))
-    loudest = decibels.max(axis=(1, 2) if clamp == "clip" else None, keepdims=True)
+    axes = (1, 2) if clamp == "clip" else None
+    if samples is None:
+        loudest = decibels.max(axis=axes, keepdims=True)
+    else:
+        valid = jnp.arange(decibels.shape[1]) < frame_count(samples)[:, None]
+        loudest = decibels.max(axis=axes, keepdims=True, where=valid[..., None], initial=-jnp.inf)
     return jnp.maximum(decibels, loudest - DYNAMIC_RANGE_DB)
+
+
+def frame_count(samples):
+    """Frames of a clip of so many samples: an int, or an array of them."""
+    return 1 + samples // HOP
 
 
 def mel_filterbank() -> np.ndarray:
@@ -64,18 +82,33 @@ def mel_filterbank() -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def _power_spectrum(waveform: jax.Array) -> jax.Array:
-    """|STFT|^2, [batch, frames, 257].
+def _reflect(waveform: jax.Array, samples: jax.Array | None) -> jax.Array:
+    """Mirrors half a window at both ends of each clip, then zeros; [batch, samples + 512]."""
+    edge = WINDOW // 2
+    if samples is None:
+        return jnp.pad(waveform, ((0, 0), (edge, edge)), mode="reflect")
+    padded = jnp.pad(waveform, ((0, 0), (0, edge)))
+    padded = jnp.concatenate([waveform[:, edge:0:-1], padded], axis=1)
+
+    def mirror_end(clip, length):
+        end = edge + length
+        before = jax.lax.dynamic_slice(clip, (end - edge - 1,), (edge,))
+        return jax.lax.dynamic_update_slice(clip, before[::-1], (end,))
+
+    mirrored = jax.vmap(mirror_end)(padded, samples)
+    return jnp.where(jnp.arange(mirrored.shape[1]) < samples[:, None] + WINDOW, mirrored, 0)
+
+
+def _power_spectrum(padded: jax.Array) -> jax.Array:
+    """|STFT|^2 of `padded [batch, samples + 512]`, [batch, frames, 257].
 
     The windowed Fourier transform is a convolution over hops, with the 160 samples of a hop as its
     channels. An FFT takes 0.6 to 0.9 of the time on a CPU, but is slow on a TPU, and XLA gathers
     the whole batch onto every device for it.
     """
-    batch, samples = waveform.shape
-    hops = samples // HOP + _HOPS_PER_WINDOW
-    edge = WINDOW // 2
-    padded = jnp.pad(waveform, ((0, 0), (edge, edge)), mode="reflect")
-    padded = jnp.pad(padded, ((0, 0), (0, max(0, hops * HOP - padded.shape[1]))))
+    batch, length = padded.shape
+    hops = (length - WINDOW) // HOP + _HOPS_PER_WINDOW
+    padded = jnp.pad(padded, ((0, 0), (0, max(0, hops * HOP - length))))
     spectrum = jax.lax.conv_general_dilated(
         padded[:, : hops * HOP].reshape(batch, hops, HOP),
         _windowed_fourier_basis(),

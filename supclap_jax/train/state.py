@@ -54,7 +54,15 @@ def make_model(config: ConfigDict) -> DualEncoder:
     """The dual encoder that a config describes."""
     dtype = jnp.dtype(config.compute_dtype)
     both = {"scan_layers": config.scan_layers, "remat": config.remat, "dtype": dtype}
-    audio = CED(config.audio.dim, config.audio.depth, config.audio.heads, **both)
+    audio = CED(
+        dim=config.audio.dim,
+        depth=config.audio.depth,
+        heads=config.audio.heads,
+        target_length=config.audio.target_length,
+        dropout=config.audio.dropout,
+        patch_out=config.audio.patch_out,
+        **both,
+    )
     text = SonarTextEncoder(
         vocab_size=Tokenizer.size(config.text.vocab_size),
         dim=config.text.dim,

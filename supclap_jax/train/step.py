@@ -44,6 +44,7 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
                 {"params": params, "batch_stats": batch_stats},
                 batch["audio"],
                 batch["tokens"],
+                batch["samples"],
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": key},

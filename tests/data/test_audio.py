@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from supclap_jax.data.audio import SAMPLE_RATE, find_bad_clips, find_problem, read_clip
+from supclap_jax.data.audio import (
+    MIN_SAMPLES,
+    SAMPLE_RATE,
+    find_bad_clips,
+    find_problem,
+    read_clip,
+)
+from supclap_jax.models.ced import PATCH
+from supclap_jax.models.log_mel import HOP
 
 
 def tone(rate, seconds, frequency=440.0):
@@ -18,7 +26,8 @@ def tone(rate, seconds, frequency=440.0):
 def test_a_tone_is_the_same_tone_at_16_khz(tmp_path, rate, suffix, subtype):
     path = tmp_path / f"tone.{suffix}"
     soundfile.write(path, tone(rate, 1.0), rate, subtype)
-    clip = read_clip(path, 1.0)
+    clip, samples = read_clip(path, 1.0)
+    assert samples == 16_000
     assert clip.dtype == np.float32
     assert clip.shape == (16_000,)
     inner = slice(800, -800)  # the resampler rings at the ends
@@ -29,13 +38,20 @@ def test_channels_are_averaged(tmp_path):
     path = tmp_path / "stereo.wav"
     channels = np.stack([tone(16_000, 0.1), np.zeros(1600)], axis=1)
     soundfile.write(path, channels, 16_000, "FLOAT")
-    np.testing.assert_allclose(read_clip(path, 0.1), tone(16_000, 0.1) / 2, atol=1e-6)
+    np.testing.assert_allclose(read_clip(path, 0.1)[0], tone(16_000, 0.1) / 2, atol=1e-6)
 
 
-def test_short_clips_are_padded_on_the_right(tmp_path):
+@pytest.mark.parametrize(
+    ("length", "samples"), [(1, 2400), (1000, 2400), (2400, 2400), (2401, 2401), (4000, 3200)]
+)
+def test_short_clips_are_padded_on_the_right(tmp_path, length, samples):
+    """And count as 2,400 samples at least, what the audio encoder needs."""
     path = tmp_path / "short.wav"
-    soundfile.write(path, np.full(1000, 0.25), 16_000, "FLOAT")
-    np.testing.assert_array_equal(read_clip(path, 0.1, position=0.9), [0.25] * 1000 + [0] * 600)
+    soundfile.write(path, np.full(length, 0.25), 16_000, "FLOAT")
+    clip, own = read_clip(path, 0.2, position=0.9)
+    np.testing.assert_array_equal(clip, ([0.25] * length + [0] * 3200)[:3200])
+    assert own == samples
+    assert 1 + MIN_SAMPLES // HOP == PATCH
 
 
 @pytest.mark.parametrize(("position", "first"), [(0.0, 0), (0.5, 500), (0.9999, 1000)])
@@ -43,7 +59,7 @@ def test_position_reaches_from_the_first_to_the_last_crop(tmp_path, position, fi
     path = tmp_path / "ramp.wav"
     ramp = np.arange(2600) / 4096
     soundfile.write(path, ramp, 16_000, "FLOAT")
-    np.testing.assert_array_equal(read_clip(path, 0.1, position), ramp[first : first + 1600])
+    np.testing.assert_array_equal(read_clip(path, 0.1, position)[0], ramp[first : first + 1600])
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def test_shapes(clips, tokenizer, config):
     batch = take(clips, tokenizer, config, 1)[0]
     assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
         "audio": ((8, 16_000), "float32"),
+        "samples": ((8,), "int32"),
         "tokens": ((8, 24), "int32"),
         "ids": ((8,), "int32"),
     }
@@ -52,7 +53,7 @@ def test_every_example_is_of_its_clip(clips, tokenizer, config):
     assert sorted(ids[:28]) == list(range(28))
     for batch in batches[:2]:
         for audio, tokens, clip in zip(batch["audio"], batch["tokens"], batch["ids"], strict=True):
-            whole = read_clip(clips.paths[clip], 2.0)
+            whole, _ = read_clip(clips.paths[clip], 2.0)
             starts = np.flatnonzero(whole[: 16_000 + 1] == audio[0])
             assert any(np.array_equal(whole[s : s + 16_000], audio) for s in starts)
             own = [
@@ -108,6 +109,20 @@ def test_hosts_share_the_same_global_batches(clips, tokenizer, config, hosts):
 
 def test_audio_batches_are_the_clips_in_order(clips):
     batches = list(audio_batches(clips, 1.5, 12))
-    assert [len(batch) for batch in batches] == [12, 12, 4]
+    assert [len(batch["audio"]) for batch in batches] == [12, 12, 4]
     expected = [read_clip(path, 1.5) for path in clips.paths]
-    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    for name, values in zip(("audio", "samples"), zip(*expected, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), values)
+
+
+def test_batches_say_how_long_their_clips_are(clips, tokenizer, config):
+    with config.unlocked():
+        config.audio.seconds = 3.0
+    batch = take(clips, tokenizer, config, 1)[0]
+    evaluated = next(audio_batches(clips, 3.0, 8))
+    for audio, samples in ((batch["audio"], batch["samples"]), tuple(evaluated.values())):
+        assert audio.shape == (8, 48_000)
+        assert samples.dtype == np.int32
+        np.testing.assert_array_equal(samples, 32_000)
+        assert not audio[:, 32_000:].any()
+        assert audio[:, 31_000:32_000].any()

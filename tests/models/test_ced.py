@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from supclap_jax.models.ced import CED, SIZES
+from supclap_jax.models.ced import CED, SIZES, leave_out, resize_positions
 from supclap_jax.models.log_mel import log_mel
 from tests.models.weights import load_ced
 
@@ -61,7 +61,8 @@ def test_weights_have_the_structure_of_the_model(variables):
 
 
 def test_tokens_match_the_reference(golden, variables):
-    got = tokens(variables, cut(golden, "f200")[None])
+    got, valid = tokens(variables, cut(golden, "f200")[None])
+    assert valid is None
     np.testing.assert_allclose(got[0], golden["tokens.f200"], rtol=0, atol=1e-5)
 
 
@@ -97,6 +98,132 @@ def test_an_embedding_does_not_depend_on_its_neighbours(golden, original, length
     alone = embed(original, clip[None])
     np.testing.assert_allclose(alone, embed(original, np.stack([clip, neighbour]))[:1], atol=1e-5)
     np.testing.assert_allclose(alone, embed(original, np.stack([neighbour, clip]))[1:], atol=1e-5)
+
+
+def padded(clips, length, padding):
+    """The clips in one batch, garbage after their ends, and their lengths."""
+    batch = np.full([len(clips), length, 64], padding, np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    return batch, np.array([len(clip) for clip in clips], np.int32)
+
+
+@pytest.mark.parametrize("length", [2024, 2025, 2600, 3036])
+def test_padding_changes_no_embedding(golden, original, length):
+    names = list(FRAMES)
+    batch, frames = padded([cut(golden, name) for name in names], length, padding=77.0)
+    got = embed(original, batch, frames)
+    expected = np.stack([golden[f"embedding.{name}"] for name in names])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-6)
+
+
+def test_lengths_of_whole_clips_change_nothing(golden, original):
+    clips = np.stack([cut(golden, "f1500_a"), cut(golden, "f1500_b")])
+    got = embed(original, clips, np.array([1500, 1500]))
+    np.testing.assert_allclose(got, embed(original, clips), rtol=0, atol=1e-6)
+
+
+def test_tokens_say_which_are_the_clips_own(golden, original):
+    """A clip of 200 frames has 12 of the 63 columns in each of its 4 rows, and one chunk of 2."""
+    batch, frames = padded([cut(golden, "f200"), cut(golden, "f1500_a")], 1500, padding=0)
+    got, valid = tokens(original, batch, frames)
+    own = np.arange(63) < np.array([[12], [0]])
+    np.testing.assert_array_equal(valid[0], np.repeat(own, 4, axis=0).ravel())
+    assert valid[1].all()
+    np.testing.assert_allclose(np.asarray(got)[0][valid[0]], golden["tokens.f200"], atol=1e-5)
+
+
+def test_training_statistics_are_of_the_clips_own_frames(golden, original):
+    bank = golden["logmel_bank"].T
+    clips = [bank[:300], bank[300:340], bank[340:1240]]
+    batch, frames = padded(clips, 1300, padding=-50.0)
+    model = MODEL.clone(target_length=400)
+    variables = jax.tree.map(np.copy, original)
+    variables["params"]["time_pos_embed"] = variables["params"]["time_pos_embed"][:25]
+    train = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
+    got, updated = train(variables, batch, frames)
+    own = np.concatenate(clips).astype(np.float64)
+    new = {"mean": own.mean(0), "var": own.var(0)}
+    for name in ("mean", "var"):
+        expected = 0.99 * original["batch_stats"]["input_norm"][name] + 0.01 * new[name]
+        np.testing.assert_allclose(updated["batch_stats"]["input_norm"][name], expected, rtol=1e-5)
+
+    variables["batch_stats"]["input_norm"] = jax.tree.map(np.float32, new)
+    for i, clip in enumerate(clips):
+        np.testing.assert_allclose(got[i], model.apply(variables, clip[None])[0], atol=1e-5)
+
+
+def test_gradients_beside_padding_are_finite(original):
+    """Padded chunks have no patch to attend to, and one row is padding throughout."""
+    batch = np.random.default_rng(0).normal(size=(3, 130, 64)).astype(np.float32)
+    model = MODEL.clone(target_length=32)
+    variables = jax.tree.map(np.copy, original)
+    variables["params"]["time_pos_embed"] = variables["params"]["time_pos_embed"][:2]
+
+    def loss(params, frames):
+        apply = partial(model.apply, train=True, mutable=["batch_stats"])
+        return (apply({**variables, "params": params}, batch, frames)[0] ** 2).sum()
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"], np.array([130, 16, 0]))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_left_out_tokens_are_that_share_of_each_rows_own(share):
+    count = np.array([40, 12, 4, 1])
+    valid = jnp.arange(40) < count[:, None]
+    numbered = np.where(valid, np.arange(1, 41), -1)[..., None].astype(np.float32)
+    drawn = []
+    for seed in range(400):
+        kept, still_valid = leave_out(jax.random.key(seed), numbered, valid, share)
+        assert kept.shape == (4, 40 - int(share * 40), 1)
+        np.testing.assert_array_equal(still_valid.sum(1), count - np.floor(share * count))
+        kept, still_valid = np.asarray(kept)[..., 0], np.asarray(still_valid)
+        own = [set(row[mask]) for row, mask in zip(kept, still_valid, strict=True)]
+        assert [len(numbers) for numbers in own] == list(count - np.floor(share * count))
+        assert all(-1 not in numbers for numbers in own)
+        drawn.append([number in own[0] for number in range(1, 41)])
+    np.testing.assert_allclose(np.mean(drawn, axis=0), 1 - share, atol=0.1)
+    assert np.abs(np.corrcoef(np.transpose(drawn)) - np.eye(40)).max() < 0.25
+
+
+def test_patch_out_without_padding_keeps_the_same_share():
+    kept, valid = leave_out(jax.random.key(0), np.ones([2, 248, 3]), None, 0.4)
+    assert kept.shape == (2, 149, 3)
+    assert valid is None
+
+
+def test_patch_out_and_dropout_act_in_training_only(golden, original):
+    clips, frames = padded([cut(golden, "f200"), cut(golden, "f1500_a")[:300]], 320, padding=9.0)
+    rngs = {"dropout": jax.random.key(0)}
+    expected = embed(original, clips, frames)
+    for options in ({"patch_out": 0.5}, {"dropout": 0.1}):
+        model = MODEL.clone(**options)
+        evaluated = model.apply(original, clips, frames, rngs=rngs)
+        np.testing.assert_allclose(evaluated, expected, atol=1e-5)
+        train = partial(model.apply, original, train=True, mutable=["batch_stats"])
+        first, _ = train(clips, frames, rngs=rngs)
+        other, _ = train(clips, frames, rngs={"dropout": jax.random.key(1)})
+        assert np.abs(first - other).max() > 0.01
+        assert np.abs(first - expected).max() < 2
+    (kept, valid), _ = MODEL.clone(patch_out=0.5).apply(
+        original, clips, frames, train=True, mutable=["batch_stats"], rngs=rngs, method="tokens"
+    )
+    assert kept.shape == (2, 40, 48)
+    np.testing.assert_array_equal(valid.sum(1), [24, 36])
+
+
+@pytest.mark.parametrize(("rows", "length"), [(63, 63), (63, 20), (63, 125), (5, 7), (1, 4)])
+def test_positions_are_cut_or_interpolated_between_centres(rows, length):
+    """Reference: numpy's linear interpolation, constant beyond the outer centres."""
+    table = np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32)
+    got = resize_positions(table, length)
+    if length <= rows:
+        np.testing.assert_array_equal(got, table[:length])
+        return
+    at = (np.arange(length) + 0.5) * rows / length - 0.5
+    expected = np.stack([np.interp(at, np.arange(rows), column) for column in table.T], axis=1)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
 def test_training_moves_the_running_statistics_by_one_percent(golden, original):

@@ -1,5 +1,7 @@
 """The dual encoder's own parts: projection, temperature, bias."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,53 @@ def test_towers_do_not_know_each_other():
     audio, text, _, _ = model.apply(variables, AUDIO, TOKENS)
     np.testing.assert_array_equal(model.apply(variables, AUDIO, method="encode_audio"), audio)
     np.testing.assert_array_equal(model.apply(variables, TOKENS, method="encode_text"), text)
+
+
+LENGTHS = [160 * (frames - 1) + extra for frames in (16, 32, 1012, 2024) for extra in (0, 159, 160)]
+LENGTHS += [160 * 31 - 1, 2_401, 2_911, 12_345, 160 * 1011 - 1, 160 * 2023 - 1]
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Noise that fades, with silence at the end of some, of all lengths that need care."""
+    rng = np.random.default_rng(1)
+    clips = []
+    for number, length in enumerate(LENGTHS):
+        clip = rng.normal(size=length) * np.exp(-3 * np.arange(length) / length)
+        if number % 3 == 0:
+            clip[-length // 4 :] = 0
+        clips.append(clip.astype(np.float32))
+    return clips
+
+
+@pytest.fixture(scope="module")
+def alone(clips):
+    """Parameters that leave nothing out, and each clip's embedding without any padding."""
+    model, variables = build()
+    rng = np.random.default_rng(2)
+    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), variables)
+    variables["batch_stats"]["audio"]["input_norm"] = {
+        "mean": np.full(64, -20, np.float32),
+        "var": np.full(64, 400, np.float32),
+    }
+    encode = jax.jit(partial(model.apply, method="encode_audio"))
+    return encode, variables, np.concatenate([encode(variables, clip[None]) for clip in clips])
+
+
+@pytest.mark.parametrize(
+    ("longest", "bucket"), [(4_000, 4_000), (16_000, 100_001), (170_000, 200_000), (330_000,) * 2]
+)
+def test_padding_and_company_change_no_embedding(clips, alone, longest, bucket):
+    """Whatever follows a clip, and in whichever order clips stand."""
+    encode, variables, expected = alone
+    rng = np.random.default_rng(3)
+    rows = rng.permutation([i for i, clip in enumerate(clips) if len(clip) <= longest])
+    batch = rng.normal(size=(len(rows), bucket)).astype(np.float32)
+    for filled, row in zip(batch, rows, strict=True):
+        filled[: len(clips[row])] = clips[row]
+    got = encode(variables, batch, np.array([len(clips[row]) for row in rows], np.int32))
+    np.testing.assert_allclose(got, expected[rows], rtol=0, atol=1e-5)
+    assert np.abs(expected - expected[0])[1:].max(axis=1).min() > 1e-3  # all of them differ
 
 
 @pytest.mark.parametrize("learned", [True, False])

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file
 
-from supclap_jax.models.log_mel import log_mel, mel_filterbank
+from supclap_jax.models.log_mel import frame_count, log_mel, mel_filterbank
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE_DB = 5e-3
@@ -51,6 +51,29 @@ def test_a_clip_does_not_depend_on_its_neighbours(clips):
     assert np.abs(alone - log_mel(clips, clamp="batch")[1:]).max() > 1
 
 
+LENGTHS = [257, 300, 511, 512, 513, 768, 769, 4_000, 20_800, 32_076, 32_077]
+
+
+@pytest.mark.parametrize("padding", [0, 0.5, np.nan])
+def test_padding_changes_no_frame(golden, padding):
+    quiet = golden["waveform.quiet"]
+    batch = np.full([len(LENGTHS), 33_000], padding, np.float32)
+    for row, length in zip(batch, LENGTHS, strict=True):
+        row[:length] = quiet[-length:]
+    got = jax.jit(log_mel)(batch, np.array(LENGTHS))
+    for row, length in zip(got, LENGTHS, strict=True):
+        alone = log_mel(quiet[None, -length:])[0]
+        assert len(alone) == frame_count(length)
+        np.testing.assert_allclose(row[: len(alone)], alone, rtol=0, atol=2e-3)
+
+
+def test_lengths_of_whole_clips_change_nothing(clips):
+    lengths = np.full(2, clips.shape[1])
+    for clamp in ("clip", "batch"):
+        expected = log_mel(clips, clamp=clamp)
+        np.testing.assert_allclose(log_mel(clips, lengths, clamp=clamp), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("samples", [257, 479, 480, 481, 16_000, 16_159, 16_160])
 def test_frame_count(samples):
     assert log_mel(jnp.ones([2, samples])).shape == (2, 1 + samples // 160, 64)
@@ -61,11 +84,13 @@ def test_computes_in_float32_whatever_the_input_type(clips):
     np.testing.assert_array_equal(log_mel(rounded), log_mel(rounded.astype(jnp.float32)))
 
 
-def test_a_sharded_batch_stays_where_it_is():
+@pytest.mark.parametrize("lengths", [False, True])
+def test_a_sharded_batch_stays_where_it_is(lengths):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     by_clip = NamedSharding(mesh, PartitionSpec("data"))
     waveform = jax.ShapeDtypeStruct((16, 1600), jnp.float32, sharding=by_clip)
-    program = jax.jit(log_mel, out_shardings=by_clip).lower(waveform).compile().as_text()
+    samples = jax.ShapeDtypeStruct((16,), jnp.int32, sharding=by_clip) if lengths else None
+    program = jax.jit(log_mel, out_shardings=by_clip).lower(waveform, samples).compile().as_text()
     assert "num_partitions=8" in program
     assert not re.search(r"all-gather|all-reduce|all-to-all|collective-permute", program)
 

@@ -22,6 +22,7 @@ def make_batch(config, seed=0):
     samples = round(config.audio.seconds * 16_000)
     return {
         "audio": 0.1 * rng.normal(size=(config.batch_size, samples)).astype(np.float32),
+        "samples": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
         "tokens": tokens,
         "ids": np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
     }
@@ -76,6 +77,7 @@ def test_one_step_is_the_composition_of_its_parts(config):
             {"params": params, "batch_stats": statistics},
             batch["audio"],
             batch["tokens"],
+            batch["samples"],
             train=True,
             mutable=["batch_stats"],
         )
