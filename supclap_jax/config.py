@@ -66,8 +66,13 @@ def default() -> ConfigDict:
     config.audio.dim = 768
     config.audio.depth = 12
     config.audio.heads = 12
+    config.audio.frozen = False  # keep the encoder as it is (LiT); its projection learns
     config.audio.dropout = 0.0
     config.audio.patch_out = 0.0  # share of patches left out at random in training
+    config.audio.time_masks = 0  # SpecAugment: stretches of time blanked in training
+    config.audio.time_mask_frames = 100  # of 10 ms, the longest of them
+    config.audio.freq_masks = 0  # bands of frequency blanked in training
+    config.audio.freq_mask_bins = 16  # of the 64 mel bins, the widest of them
     config.audio.target_length = 1_012  # frames of 10 ms encoded together; longer clips are split
     config.audio.seconds = 10.0  # longer clips are cropped to this, shorter ones masked
 
@@ -76,6 +81,7 @@ def default() -> ConfigDict:
     config.text.depth = 24
     config.text.heads = 16
     config.text.ffn_dim = 8192
+    config.text.frozen = False  # as audio.frozen
     config.text.dropout = 0.1
     config.text.vocab_size = 8_000  # sentencepiece pieces learned from the training captions
     config.text.max_tokens = 64  # language tag and end included; longer captions are cut
@@ -90,11 +96,19 @@ def default() -> ConfigDict:
     config.optimizer.warmup_steps = 500
     config.optimizer.weight_decay = 0.0  # of matrices only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient
+    config.optimizer.layer_decay = 1.0  # learning rate of a block over that of the next
+    config.optimizer.scale = ConfigDict()  # learning rate of a group over optimizer.learning_rate
+    config.optimizer.scale.audio = 1.0
+    config.optimizer.scale.text = 1.0
+    config.optimizer.scale.projections = 1.0
+    config.optimizer.scale.temperature = 1.0  # and SigLIP's bias
     config.radius_optimizer = ConfigDict()  # of the radius model, when it has parameters
     config.radius_optimizer.learning_rate = 1e-3
     config.radius_optimizer.warmup_steps = 100
     config.radius_optimizer.weight_decay = 0.0
     config.radius_optimizer.clip_norm = 1.0
+
+    config.ema_decay = 0.0  # of a moving average of the parameters, such as 0.999; 0: none
 
     config.data = ConfigDict()
     config.data.path = ""  # folder in Clotho 2.1's layout
@@ -102,10 +116,14 @@ def default() -> ConfigDict:
     config.data.on_bad_clip = "error"  # unreadable audio: "error" or "skip"
     config.data.workers = 1  # processes that decode audio; 0 decodes in threads
     config.data.prefetch = 8  # batches kept ready by each worker
+    config.data.time_shift = False  # rotate training clips by a random share of their length
+    config.data.gain_db = 0.0  # make training clips louder or softer by up to this
+    config.data.mixup = 0.0  # share of training clips mixed with another, captions joined
 
     config.evaluate = ConfigDict()
     config.evaluate.batch_size = 64
     config.evaluate.resamples = 1_000  # of the bootstrap over clips
+    config.evaluate.ema = True  # evaluate the moving average where there is one
 
     config.mesh = ConfigDict()
     config.mesh.data = -1  # devices that share a batch; -1 is all there are
@@ -153,7 +171,7 @@ NON_NEGATIVE = (
     "data.workers",
     "seed",
 )
-RATES = ("audio.dropout", "audio.patch_out", "text.dropout")
+RATES = ("audio.dropout", "audio.patch_out", "text.dropout", "ema_decay", "data.mixup")
 POSITIVE = (
     "total_steps",
     "batch_size",
@@ -177,6 +195,9 @@ POSITIVE = (
     "projection_dim",
     "optimizer.learning_rate",
     "optimizer.clip_norm",
+    "optimizer.layer_decay",
+    "audio.time_mask_frames",
+    "audio.freq_mask_bins",
     "radius_optimizer.learning_rate",
     "radius_optimizer.clip_norm",
     "data.prefetch",
@@ -221,6 +242,26 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
     "loss.svr.activation": ("loss.svr.radius = 'dynamic'", _dynamic),
     "loss.svr.detach": ("loss.svr.radius = 'dynamic'", _dynamic),
     "radius_optimizer": ("loss.svr.radius = 'static' or 'dynamic'", _learned_radius),
+    **{
+        f"audio.{name}": ("audio.frozen = False", lambda config: not config.audio.frozen)
+        for name in ("dropout", "patch_out", "time_masks", "freq_masks")
+    },
+    "audio.time_mask_frames": (
+        "audio.time_masks above zero",
+        lambda config: config.audio.time_masks > 0,
+    ),
+    "audio.freq_mask_bins": (
+        "audio.freq_masks above zero",
+        lambda config: config.audio.freq_masks > 0,
+    ),
+    "text.dropout": ("text.frozen = False", lambda config: not config.text.frozen),
+    "optimizer.scale.audio": ("audio.frozen = False", lambda config: not config.audio.frozen),
+    "optimizer.scale.text": ("text.frozen = False", lambda config: not config.text.frozen),
+    "optimizer.layer_decay": (
+        "audio.frozen = False or text.frozen = False",
+        lambda config: not (config.audio.frozen and config.text.frozen),
+    ),
+    "evaluate.ema": ("ema_decay above zero", lambda config: config.ema_decay > 0),
     "temperature.minimum": (
         "temperature.learned = True",
         lambda config: config.temperature.learned,
@@ -240,6 +281,7 @@ OPERATIONAL = (
     "data.workers",
     "eval_every",
     "evaluate.batch_size",
+    "evaluate.ema",
     "evaluate.resamples",
     "keep_last",
     "log_every",

@@ -11,6 +11,7 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from supclap_jax.data import augment
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.datasets import Clips
 from supclap_jax.data.text import Tokenizer
@@ -20,25 +21,43 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class LoadPair(grain.transforms.RandomMap):
-    """Clip index -> audio at a random position with a random caption in a random language."""
+    """Clip index -> audio at a random position with a random caption in a random language.
+
+    With the augmentations of `config.data`. A mixed pair has the audio of two clips and the
+    captions of both, one after the other, but the id of the first alone.
+    """
 
     clips: Clips
     tokenizer: Tokenizer
-    seconds: float
-    max_tokens: int
+    config: ConfigDict
 
     def random_map(self, index: int, rng: np.random.Generator) -> Batch:
+        data = self.config.data
         languages = list(self.clips.captions)
         language = languages[rng.integers(len(languages))]
-        captions = self.clips.captions[language][index]
-        caption = captions[rng.integers(len(captions))]
-        audio, samples = read_clip(self.clips.paths[index], self.seconds, rng.random())
+        audio, samples, caption = self._draw(index, language, rng)
+        if data.mixup and rng.random() < data.mixup:
+            other = self._draw(rng.integers(len(self.clips)), language, rng)
+            audio = augment.mix(audio, other[0], rng)
+            samples = max(samples, other[1])
+            caption = f"{caption} {other[2]}"
+        if data.time_shift:
+            audio = augment.time_shift(audio, samples, rng)
+        if data.gain_db:
+            audio = augment.gain(audio, data.gain_db, rng)
         return {
             "audio": audio,
             "samples": np.int32(samples),
-            "tokens": self.tokenizer.encode(caption, language, self.max_tokens),
+            "tokens": self.tokenizer.encode(caption, language, self.config.text.max_tokens),
             "ids": np.int32(index),
         }
+
+    def _draw(self, index: int, language: str, rng: np.random.Generator):
+        """A crop of a clip, its number of samples, and one of its captions."""
+        captions = self.clips.captions[language][index]
+        caption = captions[rng.integers(len(captions))]
+        position = rng.random()
+        return *read_clip(self.clips.paths[index], self.config.audio.seconds, position), caption
 
 
 def training_batches(
@@ -60,7 +79,7 @@ def training_batches(
       batch is `config.batch_size / hosts`.
     """
     per_host = config.batch_size // hosts
-    load = LoadPair(clips, tokenizer, config.audio.seconds, config.text.max_tokens)
+    load = LoadPair(clips, tokenizer, config)
     stream = grain.MapDataset.range(len(clips)).seed(config.seed).shuffle().repeat()
     stream = stream.random_map(load)[host::hosts][start_step * per_host :].batch(per_host)
     if config.data.workers == 0:

@@ -44,6 +44,11 @@ class CED(nn.Module):
       dropout: rate on the embedded patches and on what each layer adds to them; with train only.
       patch_out: share of each clip's patches left out at random; with train only (PaSST's
         unstructured patchout, Koutini et al., 2022, arXiv:2110.05069).
+      time_masks: stretches of time that SpecAugment (Park et al., 2019, arXiv:1904.08779) blanks;
+        with train only.
+      time_mask_frames: the longest of them, in frames.
+      freq_masks: bands of frequency that it blanks.
+      freq_mask_bins: the widest of them, in mel bins.
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
@@ -56,6 +61,10 @@ class CED(nn.Module):
     target_length: int = 1012
     dropout: float = 0.0
     patch_out: float = 0.0
+    time_masks: int = 0
+    time_mask_frames: int = 100
+    freq_masks: int = 0
+    freq_mask_bins: int = 16
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -131,6 +140,8 @@ class CED(nn.Module):
         own = None if frames is None else (jnp.arange(length) < frames[:, None])[..., None]
         x = self.input_norm(log_mel, use_running_average=not train, mask=own)
         x = x if own is None else jnp.where(own, x, 0)
+        if train and (self.time_masks or self.freq_masks):
+            x = self._spec_augment(x, frames)
         patches = patchify(split_chunks(x, self.target_length))
         x = self._with_positions(self.patch_embed(patches))
         x = x.reshape(x.shape[0], -1, self.dim)
@@ -145,6 +156,16 @@ class CED(nn.Module):
         x, _ = self.blocks(x, valid, train)
         x = self.norm(x.astype(jnp.float32)).reshape(batch, -1, self.dim)
         return x, None if valid is None else valid.reshape(batch, -1)
+
+    def _spec_augment(self, x: jax.Array, frames: jax.Array | None) -> jax.Array:
+        """Blanks parts of normalised clips [batch, frames, mels] with zero, the mean."""
+        batch, length, mels = x.shape
+        time_key, freq_key = jax.random.split(self.make_rng("dropout"))
+        frames = jnp.full(batch, length) if frames is None else frames
+        time = random_bands(time_key, frames, length, self.time_masks, self.time_mask_frames)
+        bins = jnp.full(batch, mels)
+        freq = random_bands(freq_key, bins, mels, self.freq_masks, self.freq_mask_bins)
+        return jnp.where(time[:, :, None] | freq[:, None, :], 0, x)
 
     def _with_positions(self, patches: jax.Array) -> jax.Array:
         time = self.time_pos_embed[: patches.shape[2]].astype(self.dtype)
@@ -228,6 +249,31 @@ def leave_out(
         left = count - jnp.floor(share * count).astype(count.dtype)
         valid = jnp.arange(x.shape[1]) < left
     return x, valid
+
+
+def random_bands(
+    key: jax.Array, lengths: jax.Array, length: int, count: int, widest: int
+) -> jax.Array:
+    """Marks some bands of random place and width along an axis.
+
+    Args:
+      key: of widths and places.
+      lengths: how much of the axis counts for each clip, int, [batch].
+      length: of the axis.
+      count: bands of each clip; they may overlap.
+      widest: widths are uniform from 0 to this, or to the clip's length if that is less.
+
+    Returns:
+      bool, [batch, length]; False beyond a clip's length.
+    """
+    width_key, place_key = jax.random.split(key)
+    lengths = lengths[:, None]
+    shape = (len(lengths), count)
+    width = jax.random.randint(width_key, shape, 0, jnp.minimum(widest, lengths) + 1)
+    begin = jax.random.randint(place_key, shape, 0, lengths - width + 1)
+    place = jnp.arange(length)[:, None]
+    inside = (begin[:, None] <= place) & (place < (begin + width)[:, None])
+    return jnp.any(inside, axis=2)
 
 
 def resize_positions(table: jax.Array, length: int) -> jax.Array:

@@ -34,6 +34,8 @@ class DualEncoder(nn.Module):
       temperature: initial temperature tau; logits are similarity / tau.
       learn_temperature: whether tau is trained (as log(1/tau)).
       bias: initial bias of the logits, or None for a loss without one. The bias is learned.
+      frozen: which of "audio" and "text" are encoders that do not learn: they run as in inference,
+        without dropout and on running statistics, and no gradient enters them.
       dtype: of the encoders' and projections' computation; parameters are float32.
     """
 
@@ -43,6 +45,7 @@ class DualEncoder(nn.Module):
     temperature: float = 0.07
     learn_temperature: bool = True
     bias: float | None = None
+    frozen: tuple[str, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -63,11 +66,17 @@ class DualEncoder(nn.Module):
         follows is padding and changes nothing. None if there is none.
         """
         frames = None if samples is None else frame_count(samples)
-        return self.audio_projection(self.audio(log_mel(waveform, samples), frames, train=train))
+        learns = train and "audio" not in self.frozen
+        embedding = self.audio(log_mel(waveform, samples), frames, train=learns)
+        return self.audio_projection(self._freeze("audio", embedding))
 
     def encode_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         """Unit embeddings `[batch, projection_dim]` of `tokens [batch, length]`."""
-        return self.text_projection(self.text(tokens, train=train))
+        embedding = self.text(tokens, train=train and "text" not in self.frozen)
+        return self.text_projection(self._freeze("text", embedding))
+
+    def _freeze(self, tower: str, embedding: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(embedding) if tower in self.frozen else embedding
 
     def logit_scale(self) -> jax.Array:
         """1 / tau, a float32 scalar."""

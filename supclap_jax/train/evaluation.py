@@ -46,7 +46,7 @@ def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None
     mesh = make_mesh(config.mesh.data, config.batch_size)
     state, _ = checkpoints.restore(step, abstract_states(config, mesh))
     checkpoints.close()
-    variables = variables_of(state)
+    variables = variables_of(state, config)
     tokenizer = load_tokenizer(config, workdir)
     embedder = Embedder(make_model(config), tokenizer, config, batch_sharding(mesh))
 

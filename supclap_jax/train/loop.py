@@ -107,7 +107,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     in_flight = None
                     recall = None
                     if evaluates:
-                        recall = _validate(embedder, states[0], validation, step, writer)
+                        variables = variables_of(states[0], config)
+                        recall = _validate(embedder, variables, validation, step, writer)
                     checkpoints.save(tuple(states), step, recall)
                     meter.restart()
                 if stops:
@@ -140,9 +141,10 @@ def load_clips(config: ConfigDict, split_name: str) -> Clips:
     return clips
 
 
-def variables_of(state: TrainState) -> dict:
-    """What `DualEncoder.apply` takes."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
+def variables_of(state: TrainState, config: ConfigDict) -> dict:
+    """What `DualEncoder.apply` takes in evaluation: averaged parameters where `evaluate.ema`."""
+    averaged = config.ema_decay and config.evaluate.ema
+    return {"params": state.ema if averaged else state.params, "batch_stats": state.batch_stats}
 
 
 class Meter:
@@ -234,10 +236,10 @@ def _log(in_flight, meter: Meter, writer: MetricsWriter, bar, task, config: Conf
 
 
 def _validate(
-    embedder: Embedder, state: TrainState, clips: Clips, step: int, writer: MetricsWriter
+    embedder: Embedder, variables: dict, clips: Clips, step: int, writer: MetricsWriter
 ) -> float:
     """Writes retrieval on the validation clips; returns the mean R@1 of both directions."""
-    table = validate(embedder, variables_of(state), clips)
+    table = validate(embedder, variables, clips)
     writer.write(
         step,
         {

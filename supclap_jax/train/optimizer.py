@@ -1,8 +1,11 @@
-"""AdamW with linear warm-up, cosine decay to zero, and gradient clipping."""
+"""AdamW with linear warm-up, cosine decay to zero, gradient clipping, and rates of their own."""
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
+
+TOWERS = ("audio", "text")
 
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
@@ -18,7 +21,7 @@ def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+def adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
     """Builds it from `optimizer` or `radius_optimizer`; weight decay acts on kernels alone."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
@@ -30,6 +33,86 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransf
     )
 
 
+def radius_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The radius model's, from a run's config."""
+    return adamw(config.radius_optimizer, config.total_steps)
+
+
+def dual_encoder_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The dual encoder's, from a run's config.
+
+    A frozen tower has no optimizer state, and its gradient no part in the norm that is clipped.
+    """
+    optimizer = optax.chain(
+        adamw(config.optimizer, config.total_steps),
+        optax.stateless(
+            lambda updates, _: jax.tree.map(
+                jnp.multiply, updates, learning_rate_scales(config, updates)
+            )
+        ),
+    )
+    frozen = frozen_towers(config)
+    if not frozen:
+        return optimizer
+
+    def kinds(params):
+        return {name: "frozen" if name in frozen else "trained" for name in params}
+
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, kinds)
+
+
+def learning_rate_scales(config: ConfigDict, params):
+    """By what the learning rate is multiplied, for every parameter of the dual encoder.
+
+    A factor for each group (`optimizer.scale`), times `optimizer.layer_decay` once for each block
+    between a tower's parameter and its output: 0 times for the final norm, once for the last
+    block, `depth + 1` times for what comes before the first (as in BEiT, arXiv 2106.08254).
+
+    Args:
+      config: of the run.
+      params: of `DualEncoder`, or any tree like it.
+
+    Returns:
+      A tree like `params` of scalars, `[depth, 1, ...]` for the stacked blocks.
+    """
+    decay = config.optimizer.layer_decay
+
+    def scale(path, leaf):
+        names = [step.key for step in path]
+        if names[0] not in TOWERS:
+            group = "projections" if names[0].endswith("projection") else "temperature"
+            return jnp.float32(config.optimizer.scale[group])
+        depth = config[names[0]].depth
+        if names[1] == "blocks":
+            exponent = jnp.arange(depth, 0, -1).reshape(-1, *[1] * (leaf.ndim - 1))
+        else:
+            exponent = 0 if names[1] == "norm" else depth + 1
+        return config.optimizer.scale[names[0]] * jnp.float32(decay) ** exponent
+
+    return jax.tree.map_with_path(scale, params)
+
+
+def frozen_towers(config: ConfigDict) -> tuple[str, ...]:
+    """The encoders that a config keeps as they are (their projections learn)."""
+    return tuple(tower for tower in TOWERS if config[tower].frozen)
+
+
 def is_kernel(params):
     """A tree of bools: True for the matrices of dense layers; not for biases, norms, embeddings."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def moving_average(average, params, step: jax.Array, decay: float):
+    """An exponential moving average of parameters, moved on by one step.
+
+    `average + (1 - d) (params - average)` with `d = min(decay, (1 + step) / (10 + step))`: early
+    averages forget the initial values faster (as in TensorFlow's and timm's).
+
+    Args:
+      average: tree of arrays; `params` at step 0.
+      params: tree of arrays, after the step.
+      step: int scalar, steps taken before this one.
+      decay: in [0, 1).
+    """
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), average, params)

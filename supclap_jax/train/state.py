@@ -16,8 +16,20 @@ from supclap_jax.models.dual_encoder import DualEncoder
 from supclap_jax.models.radius import DynamicRadius, FixedRadius, NoRadius, StaticRadius
 from supclap_jax.models.sonar import SonarTextEncoder
 from supclap_jax.train.mesh import replicated
-from supclap_jax.train.optimizer import make_optimizer
+from supclap_jax.train.optimizer import (
+    dual_encoder_optimizer,
+    frozen_towers,
+    radius_optimizer,
+)
 
+AUGMENTATIONS = (
+    "dropout",
+    "patch_out",
+    "time_masks",
+    "time_mask_frames",
+    "freq_masks",
+    "freq_mask_bins",
+)
 ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "tanh": nn.tanh}
 
 
@@ -29,6 +41,7 @@ class TrainState:
       step: int32, optimizer steps taken, skipped ones included.
       params: of `DualEncoder`.
       batch_stats: running statistics of the audio encoder's batch norm.
+      ema: moving average of `params`, empty without `ema_decay`.
       opt_state: of the optimizer.
       skipped: int32, steps whose update was skipped because it was not finite.
       skipped_in_a_row: int32, how many of them came last.
@@ -37,6 +50,7 @@ class TrainState:
     step: jax.Array
     params: dict
     batch_stats: dict
+    ema: dict
     opt_state: optax.OptState
     skipped: jax.Array
     skipped_in_a_row: jax.Array
@@ -59,8 +73,7 @@ def make_model(config: ConfigDict) -> DualEncoder:
         depth=config.audio.depth,
         heads=config.audio.heads,
         target_length=config.audio.target_length,
-        dropout=config.audio.dropout,
-        patch_out=config.audio.patch_out,
+        **{name: config.audio[name] for name in AUGMENTATIONS},
         **both,
     )
     text = SonarTextEncoder(
@@ -79,6 +92,7 @@ def make_model(config: ConfigDict) -> DualEncoder:
         temperature=config.temperature.initial,
         learn_temperature=config.temperature.learned,
         bias=config.temperature.initial_bias if config.loss.base == "siglip" else None,
+        frozen=frozen_towers(config),
         dtype=dtype,
     )
 
@@ -129,15 +143,14 @@ def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
     variables = make_model(config).init(model_key, waveform, tokens)
     similarity = np.zeros((config.batch_size, config.batch_size), np.float32)
     radius_params = make_radius_model(config).init(radius_key, similarity).get("params", {})
-    optimizer = make_optimizer(config.optimizer, config.total_steps)
-    radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
     zero = jnp.int32(0)
     state = TrainState(
         step=zero,
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        ema=variables["params"] if config.ema_decay else {},
+        opt_state=dual_encoder_optimizer(config).init(variables["params"]),
         skipped=zero,
         skipped_in_a_row=zero,
     )
-    return state, RadiusState(radius_params, radius_optimizer.init(radius_params))
+    return state, RadiusState(radius_params, radius_optimizer(config).init(radius_params))

@@ -13,7 +13,12 @@ from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
 from supclap_jax.train.mesh import batch_sharding, replicated
-from supclap_jax.train.optimizer import learning_rate, make_optimizer
+from supclap_jax.train.optimizer import (
+    dual_encoder_optimizer,
+    learning_rate,
+    moving_average,
+    radius_optimizer,
+)
 from supclap_jax.train.state import (
     RadiusState,
     TrainState,
@@ -110,8 +115,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     the step counts as skipped.
     """
     gradients = make_gradients(config, mesh)
-    optimizer = make_optimizer(config.optimizer, config.total_steps)
-    radius_optimizer = make_optimizer(config.radius_optimizer, config.total_steps)
+    optimizer, of_radius = dual_encoder_optimizer(config), radius_optimizer(config)
     schedule = learning_rate(config.optimizer, config.total_steps)
 
     def step(state: TrainState, radius_state: RadiusState, batch: dict[str, jax.Array]):
@@ -128,7 +132,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         )
 
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        radius_updates, radius_opt_state = radius_optimizer.update(
+        radius_updates, radius_opt_state = of_radius.update(
             radius_gradient, radius_state.opt_state, radius_state.params
         )
 
@@ -138,10 +142,14 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         new_params = clip_temperature(
             optax.apply_updates(state.params, updates), config.temperature.minimum
         )
+        ema = state.ema
+        if config.ema_decay:
+            ema = moving_average(state.ema, new_params, state.step, config.ema_decay)
         new_state = TrainState(
             step=state.step + 1,
             params=if_finite(new_params, state.params),
             batch_stats=if_finite(batch_stats, state.batch_stats),
+            ema=if_finite(ema, state.ema),
             opt_state=if_finite(opt_state, state.opt_state),
             skipped=state.skipped + ~finite,
             skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),

@@ -126,3 +126,37 @@ def test_batches_say_how_long_their_clips_are(clips, tokenizer, config):
         np.testing.assert_array_equal(samples, 32_000)
         assert not audio[:, 32_000:].any()
         assert audio[:, 31_000:32_000].any()
+
+
+def test_augmentation_is_a_function_of_seed_and_step_too(clips, tokenizer, config):
+    config.data.update(mixup=0.5, time_shift=True, gain_db=3.0)
+    plain = take(clips, tokenizer, config)
+    config.data.workers = 2
+    assert_same(plain, take(clips, tokenizer, config))
+    halves = [take(clips, tokenizer, config, host=host, hosts=2) for host in (0, 1)]
+    for batch, first, second in zip(plain, *halves, strict=True):
+        for name, whole in batch.items():
+            np.testing.assert_array_equal(whole[0::2], first[name])
+            np.testing.assert_array_equal(whole[1::2], second[name])
+
+
+def test_a_mixed_pair_has_two_clips_and_both_captions(clips, tokenizer, config):
+    """Some rows are plain; of the others the caption is the clip's own and then another's."""
+    config.data.mixup = 0.5
+    config.text.max_tokens = 200
+    plain = mixed = 0
+    for batch in take(clips, tokenizer, config, 4):
+        for audio, tokens, clip in zip(batch["audio"], batch["tokens"], batch["ids"], strict=True):
+            whole, _ = read_clip(clips.paths[clip], 2.0)
+            is_plain = any(
+                np.array_equal(whole[s : s + 16_000], audio)
+                for s in np.flatnonzero(whole[: 16_000 + 1] == audio[0])
+            )
+            own = [
+                tokenizer.encode(text, language, 200)
+                for language in LANGUAGES
+                for text in clips.captions[language][clip]
+            ]
+            plain, mixed = plain + is_plain, mixed + (not is_plain)
+            assert is_plain == any(np.array_equal(tokens, row) for row in own)
+    assert plain > 4 and mixed > 4

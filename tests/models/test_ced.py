@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from supclap_jax.models.ced import CED, SIZES, leave_out, resize_positions
+from supclap_jax.models.ced import CED, SIZES, leave_out, random_bands, resize_positions
 from supclap_jax.models.log_mel import log_mel
 from tests.models.weights import load_ced
 
@@ -287,3 +287,43 @@ def test_errors_name_both_values(original):
         MODEL.apply(original, jnp.zeros([1, 15, 64]))
     with pytest.raises(ValueError, match=r"dim 48 .* heads 5"):
         CED(dim=48, depth=1, heads=5).init(jax.random.key(0), jnp.zeros([1, 16, 64]))
+
+
+def test_random_bands_stay_inside_the_clip():
+    lengths = jnp.array([0, 5, 40, 100])
+    marked = np.stack(
+        [
+            random_bands(jax.random.key(seed), lengths, 100, count=1, widest=10)
+            for seed in range(300)
+        ]
+    )
+    widths = marked.sum(axis=2)
+    assert set(np.unique(widths[:, 0])) == {0}
+    assert set(np.unique(widths[:, 1])) == set(range(6))
+    assert set(np.unique(widths[:, 2])) == set(range(11))
+    assert not marked[:, 2, 40:].any() and marked[:, 3].any(axis=0).all()
+    edges = np.abs(np.diff(marked.astype(int), axis=2, prepend=0, append=0)).sum(axis=2)
+    assert edges.max() == 2  # each is one band
+
+
+def test_spec_augment_is_of_training_alone_and_leaves_padding_alone():
+    """Random bands in training; padded clips get the same ones."""
+    ced = CED(dim=16, depth=1, heads=2, time_masks=2, time_mask_frames=20, freq_masks=1)
+    x = jax.random.normal(jax.random.key(0), (3, 64, 64))
+    variables = CED(dim=16, depth=1, heads=2).init(jax.random.key(1), x)
+    run = lambda x, seed, train, frames=None: ced.apply(  # noqa: E731
+        variables,
+        x,
+        frames,
+        train=train,
+        mutable=["batch_stats"],
+        rngs={"dropout": jax.random.key(seed)},
+    )[0]
+    plain = CED(dim=16, depth=1, heads=2).apply(variables, x)
+    np.testing.assert_array_equal(run(x, 2, False), plain)
+    first, second = run(x, 2, True), run(x, 3, True)
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_array_equal(run(x, 2, True), first)
+    padded = jnp.pad(x, ((0, 0), (0, 32), (0, 0)), constant_values=7.0)
+    frames = jnp.full(3, 64)
+    np.testing.assert_allclose(run(padded, 2, True, frames), run(x, 2, True, frames), atol=1e-5)
