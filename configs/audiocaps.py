@@ -2,6 +2,12 @@
 
 `configs/audiocaps.py:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
 siglip_static or siglip_dynamic.
+
+`configs/audiocaps.py:smoke` is the same model for three steps of batch 4, to see that it fits and
+runs: 15 GB of memory and some minutes on two CPU cores. Make its data first:
+
+    supclap synthesize --out=runs/smoke_data --clips=20 --seconds=10
+    supclap train --config=configs/audiocaps.py:smoke --workdir=runs/smoke
 """
 
 from supclap_jax.config import default, set_variant
@@ -11,11 +17,17 @@ EPOCH = 49_838  # training clips
 
 def get_config(variant="dynamic"):
     config = default()
-    set_variant(config, variant)
+    smoke = variant == "smoke"
+    set_variant(config, "dynamic" if smoke else variant)
     config.batch_size = 24
     config.total_steps = 10 * EPOCH // config.batch_size
     config.eval_every = EPOCH // config.batch_size
     config.checkpoint_every = config.eval_every
     config.audio.seconds = 10.0
     config.optimizer.learning_rate = 5e-5
+    if smoke:
+        config.data.path = "runs/smoke_data"
+        config.batch_size = config.evaluate.batch_size = 4
+        config.total_steps = config.eval_every = config.checkpoint_every = 3
+        config.log_every = 1
     return config

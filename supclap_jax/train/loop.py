@@ -1,7 +1,9 @@
 """Training: from a config and a folder to a trained, evaluated model."""
 
 import math
+import resource
 import signal
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +87,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     meter = Meter(config)
     writer = MetricsWriter(workdir, start)
     bar = progress_bar(TextColumn("{task.fields[status]}"))
+    began = time.perf_counter()
     try:
         with bar, stop_signals() as stop:
             task = bar.add_task("training", total=config.total_steps, completed=start, status="")
@@ -116,6 +119,21 @@ def train(config: ConfigDict, workdir: Path) -> None:
     finally:
         checkpoints.close()
         writer.close()
+    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+    console.print(
+        f"{config.total_steps - start} steps in {minutes} min {seconds} s, compilation, evaluation "
+        f"and checkpoints included; peak memory {peak_memory() / 2**30:.1f} GiB.",
+        soft_wrap=True,
+    )
+
+
+def peak_memory() -> int:
+    """Most bytes in use so far, on the fullest device of this process; on a CPU, of the process."""
+    statistics = [device.memory_stats() for device in jax.local_devices()]
+    if all(statistics):
+        return max(device["peak_bytes_in_use"] for device in statistics)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def load_clips(config: ConfigDict, split_name: str) -> Clips:
