@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.custom_partitioning import custom_partitioning
 
 SAMPLE_RATE = 16_000
 WINDOW = 512
@@ -102,30 +103,75 @@ def _reflect(waveform: jax.Array, samples: jax.Array | None) -> jax.Array:
 def _power_spectrum(padded: jax.Array) -> jax.Array:
     """|STFT|^2 of `padded [batch, samples + 512]`, [batch, frames, 257].
 
-    The windowed Fourier transform is a convolution over hops, with the 160 samples of a hop as its
-    channels. An FFT takes 0.6 to 0.9 of the time on a CPU, but is slow on a TPU, and XLA gathers
-    the whole batch onto every device for it.
+    On a CPU by FFT, which takes 0.4 to 0.6 of the time there; elsewhere by matrix products.
     """
-    batch, length = padded.shape
+    length = padded.shape[1]
     hops = (length - WINDOW) // HOP + _HOPS_PER_WINDOW
     padded = jnp.pad(padded, ((0, 0), (0, max(0, hops * HOP - length))))
+    blocks = padded[:, : hops * HOP].reshape(-1, hops, HOP)
+    return jax.lax.platform_dependent(blocks, cpu=_by_fft, default=_by_convolution)
+
+
+def _by_fft(hops: jax.Array) -> jax.Array:
+    """Power spectrum of each frame, [batch, hops - 3, 257], from hops [batch, hops, 160]."""
+    frames = hops.shape[1] - _HOPS_PER_WINDOW + 1
+    parts = [hops[:, i : i + frames] for i in range(_HOPS_PER_WINDOW)]
+    spectrum = _rfft(jnp.concatenate(parts, axis=2)[..., :WINDOW] * _window())
+    return spectrum.real**2 + spectrum.imag**2
+
+
+def _by_convolution(hops: jax.Array) -> jax.Array:
+    """As by FFT: a convolution over hops, with the 160 samples of a hop as its channels."""
     spectrum = jax.lax.conv_general_dilated(
-        padded[:, : hops * HOP].reshape(batch, hops, HOP),
+        hops,
         _windowed_fourier_basis(),
         window_strides=(1,),
         padding="VALID",
         dimension_numbers=("NWC", "WIO", "NWC"),
         precision=jax.lax.Precision.HIGHEST,
     )
-    real, imaginary = spectrum[..., :_BINS], spectrum[..., _BINS:]
-    return real**2 + imaginary**2
+    return spectrum[..., :_BINS] ** 2 + spectrum[..., _BINS:] ** 2
+
+
+@custom_partitioning
+def _partitioned_rfft(frames):
+    return jnp.fft.rfft(frames)
+
+
+# By itself XLA would gather the whole batch onto every device for an FFT.
+_partitioned_rfft.def_partition(
+    partition=lambda mesh, arguments, result: (
+        mesh,
+        jnp.fft.rfft,
+        result.sharding,
+        (arguments[0].sharding,),
+    ),
+    sharding_rule="batch frame sample -> batch frame bin",
+    need_replication_factors=("sample", "bin"),
+)
+
+
+@jax.custom_vjp
+def _rfft(frames: jax.Array) -> jax.Array:
+    """`jnp.fft.rfft`, of [batch, frames, samples], on each device its own batch."""
+    return _partitioned_rfft(frames)
+
+
+def _rfft_backward(frames, cotangent):
+    return jax.linear_transpose(jnp.fft.rfft, frames)(cotangent)
+
+
+_rfft.defvjp(lambda frames: (_partitioned_rfft(frames), frames), _rfft_backward)
+
+
+def _window() -> np.ndarray:
+    """Periodic Hann window, float32, [512]."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
 
 def _windowed_fourier_basis() -> np.ndarray:
     """Hann window times [cos | sin], zero beyond the window, [4 hops, 160 samples, 2 * 257]."""
-    sample = np.arange(_HOPS_PER_WINDOW * HOP)[:, None]
-    angle = 2 * np.pi * sample / WINDOW
-    window = np.where(sample < WINDOW, 0.5 - 0.5 * np.cos(angle), 0)
-    phase = angle * np.arange(_BINS)
-    basis = window * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    phase = 2 * np.pi / WINDOW * np.outer(np.arange(WINDOW), np.arange(_BINS))
+    basis = _window()[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    basis = np.pad(basis, ((0, _HOPS_PER_WINDOW * HOP - WINDOW), (0, 0)))
     return basis.reshape(_HOPS_PER_WINDOW, HOP, 2 * _BINS).astype(np.float32)

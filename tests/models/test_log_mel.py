@@ -8,7 +8,13 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file
 
-from supclap_jax.models.log_mel import frame_count, log_mel, mel_filterbank
+from supclap_jax.models.log_mel import (
+    _by_convolution,
+    _by_fft,
+    frame_count,
+    log_mel,
+    mel_filterbank,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE_DB = 5e-3
@@ -37,6 +43,18 @@ def test_matches_the_reference_for_one_clip(golden, clip):
 def test_matches_the_reference_for_a_batch(golden, clips, clamp, key):
     got = log_mel(clips, clamp=clamp).transpose(0, 2, 1)
     np.testing.assert_allclose(got, golden[f"batch.logmel_{key}"], rtol=0, atol=TOLERANCE_DB)
+
+
+def test_fft_and_convolution_are_the_same_transform(golden):
+    """In value and gradient."""
+    hops = golden["waveform.loud"].reshape(2, -1, 160)
+    power, pull_back = jax.vjp(_by_fft, hops)
+    expected, expected_pull_back = jax.vjp(_by_convolution, hops)
+    assert power.shape == (2, 62, 257)
+    np.testing.assert_allclose(power, expected, rtol=0, atol=1e-5 * expected.max())
+    weights = np.random.default_rng(0).normal(size=power.shape).astype(np.float32)
+    gradient, expected = pull_back(weights)[0], expected_pull_back(weights)[0]
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_filterbank_matches_the_reference():
