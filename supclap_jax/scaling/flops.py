@@ -1,0 +1,165 @@
+"""Floating-point operations of one training step, counted from the config."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+from ml_collections import ConfigDict
+
+from supclap_jax.data.audio import SAMPLE_RATE
+from supclap_jax.losses.supclap import SIDES
+from supclap_jax.losses.tiles import DENSE_UP_TO
+from supclap_jax.models.ced import FREQ_PATCHES, PATCH
+from supclap_jax.models.log_mel import HOP, MELS, WINDOW, frame_count
+from supclap_jax.train.mesh import make_mesh
+from supclap_jax.train.state import abstract_states
+
+# Operations on each element that are no products, each way; exp, erf, sqrt and the like count one.
+NORM = 8  # mean, variance, scale and shift
+SOFTMAX = 6  # scale, mask, maximum, difference, sum, quotient
+GELU, RELU = 5, 1
+ADAM = 20  # on each parameter: both moments, their corrections, decay, clipping, selection
+CROSS_ENTROPY = 8
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack of `depth` blocks on `rows` sequences of `tokens` tokens."""
+
+    rows: int
+    tokens: int
+    dim: int
+    depth: int
+    heads: int
+    hidden: int
+    activation: int
+
+    def dense(self) -> int:
+        """Products of the four dense layers, forward."""
+        return 2 * self._vectors() * self.dim * (4 * self.dim + 2 * self.hidden)
+
+    def last_dense(self) -> int:
+        """Those of the MLP's second layer alone, which no recomputation needs."""
+        return 2 * self._vectors() * self.dim * self.hidden
+
+    def attention(self) -> int:
+        """Products of queries with keys, and of their weights with values, forward."""
+        return 4 * self._vectors() * self.tokens * self.dim
+
+    def elementwise(self) -> int:
+        """Norms, softmax, activation, biases and residuals, forward."""
+        on_dim = 2 * NORM + 2 + 5  # residuals, and biases of qkv, proj and fc2
+        on_scores = SOFTMAX * self.heads * self.tokens
+        per_vector = on_dim * self.dim + (1 + self.activation) * self.hidden + on_scores
+        return self._vectors() * per_vector
+
+    def _vectors(self) -> int:
+        return self.rows * self.tokens * self.depth
+
+
+def train_step_flops(config: ConfigDict) -> dict[str, int]:
+    """FLOPs of one step of the whole batch, over all devices, by part.
+
+    A multiplication with an addition counts as two. Counted are all matrix products and
+    convolutions; of the rest, what acts on every activation, similarity and parameter: norms,
+    softmax, activations, biases, residuals, the loss and Adam. Not counted are random bits of
+    dropout and patch-out, embedding look-ups, and the radius model. The front end counts as the
+    convolution it is on accelerators (on a CPU it is an FFT), and captions at their padded length,
+    which is what is computed.
+
+    Forward and backward are three times the forward pass, but for the front end, which has no
+    gradient. With `remat` "full" the backward pass repeats the blocks up to their last product,
+    and with "dots" attention and elementwise operations. A similarity matrix costs three products,
+    or four in tiles, which are computed again; each direction of SVR needs one more matrix, and
+    without tiles recall counts its own.
+
+    Returns:
+      part -> FLOPs; their sum is that of the step.
+    """
+    audio, text = audio_tower(config), text_tower(config)
+    clip = config.batch_size * frame_count(round(config.audio.seconds * SAMPLE_RATE))
+    patches = config.batch_size * chunks(config) * chunk_patches(config)
+    width = config.projection_dim
+    projected = config.batch_size * (config.audio.dim + config.text.dim + 2 * width) * width
+    scores = config.batch_size**2
+    states, _ = abstract_states(config, make_mesh(1, config.batch_size))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(states.params))
+    hops = -(-WINDOW // HOP)
+    bins = WINDOW // 2 + 1
+    return {
+        "front end": clip * (2 * hops * HOP * 2 * bins + 2 * bins * MELS + 3 * bins),
+        "patch embedding": 3 * patches * (2 * PATCH**2 + 3) * config.audio.dim,
+        **_tower_parts("audio", audio, config.remat),
+        **_tower_parts("text", text, config.remat),
+        "projections": 3 * 2 * projected,
+        "similarities": similarity_products(config) * 2 * scores * width,
+        "loss": 3 * CROSS_ENTROPY * matrices(config) * scores,
+        "optimizer": ADAM * parameters,
+    }
+
+
+def audio_tower(config: ConfigDict) -> Tower:
+    """The blocks of the audio encoder, on what patch-out leaves."""
+    patches = chunk_patches(config)
+    return Tower(
+        rows=config.batch_size * chunks(config),
+        tokens=patches - int(config.audio.patch_out * patches),
+        dim=config.audio.dim,
+        depth=config.audio.depth,
+        heads=config.audio.heads,
+        hidden=4 * config.audio.dim,
+        activation=GELU,
+    )
+
+
+def text_tower(config: ConfigDict) -> Tower:
+    """The blocks of the text encoder."""
+    return Tower(
+        rows=config.batch_size,
+        tokens=config.text.max_tokens,
+        dim=config.text.dim,
+        depth=config.text.depth,
+        heads=config.text.heads,
+        hidden=config.text.ffn_dim,
+        activation=RELU,
+    )
+
+
+def chunks(config: ConfigDict) -> int:
+    """Chunks that a clip is cut into."""
+    frames = frame_count(round(config.audio.seconds * SAMPLE_RATE))
+    return -(-frames // config.audio.target_length)
+
+
+def chunk_patches(config: ConfigDict) -> int:
+    """Patches in a chunk."""
+    frames = frame_count(round(config.audio.seconds * SAMPLE_RATE))
+    return FREQ_PATCHES * (min(frames, config.audio.target_length) // PATCH)
+
+
+def matrices(config: ConfigDict) -> int:
+    """Similarity matrices in the loss: that of the pairs, and one for each direction of SVR."""
+    svr = config.loss.svr
+    return 1 + (len(SIDES[svr.direction]) if svr.radius != "none" else 0)
+
+
+def similarity_products(config: ConfigDict) -> int:
+    """Products of batch x batch x dim, forward and backward."""
+    size = config.loss.block_size
+    kept = size is None or (size == "auto" and config.batch_size <= DENSE_UP_TO)
+    recall = 1 if size is None else 0
+    return (3 if kept else 4) * matrices(config) + recall
+
+
+def _tower_parts(name: str, tower: Tower, remat: str) -> dict[str, int]:
+    again = {
+        "none": (0, 0, 0),
+        "dots": (0, tower.attention(), tower.elementwise()),
+        "full": (tower.dense() - tower.last_dense(), tower.attention(), tower.elementwise()),
+    }[remat]
+    once = (tower.dense(), tower.attention(), tower.elementwise())
+    kinds = ("dense layers", "attention", "norms and activations")
+    return {
+        f"{name} {kind}": 3 * forward + repeated
+        for kind, forward, repeated in zip(kinds, once, again, strict=True)
+    }
