@@ -23,8 +23,8 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from supclap_jax.scaling.flops import step_flops
 
+from supclap_jax.scaling.flops import train_step_flops
 from supclap_jax.train.mesh import make_mesh, put_batch
 from supclap_jax.train.state import init_states
 from supclap_jax.train.step import make_train_step
@@ -58,7 +58,7 @@ def main():
             if run:
                 seconds[name].append(time.perf_counter() - began)
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-    flops = {name: sum(step_flops(config).values()) for name, config in configs.items()}
+    flops = {name: sum(train_step_flops(config).values()) for name, config in configs.items()}
     results = {
         "batch": batch,
         "seconds": {name: statistics.median(runs) for name, runs in seconds.items()},

@@ -7,8 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from supclap_jax.data.audio import SAMPLE_RATE
-from supclap_jax.losses.supclap import SIDES
-from supclap_jax.losses.tiles import DENSE_UP_TO
+from supclap_jax.losses.svr import SIDES
 from supclap_jax.models.ced import FREQ_PATCHES, PATCH
 from supclap_jax.models.log_mel import HOP, MELS, WINDOW, frame_count
 from supclap_jax.train.mesh import make_mesh
@@ -67,11 +66,11 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     convolution it is on accelerators (on a CPU it is an FFT), and captions at their padded length,
     which is what is computed.
 
-    Forward and backward are three times the forward pass, but for the front end, which has no
-    gradient. With `remat` "full" the backward pass repeats the blocks up to their last product,
-    and with "dots" attention and elementwise operations. A similarity matrix costs three products,
-    or four in tiles, which are computed again; each direction of SVR needs one more matrix, and
-    without tiles recall counts its own.
+    Forward and backward are three times the forward pass, but for the front end and frozen towers,
+    which have no gradient. With `remat` "full" the backward pass repeats the blocks up to their
+    last product, and with "dots" attention and elementwise operations. A similarity matrix costs
+    three products, or four in tiles, which are computed again; each direction of SVR needs one more
+    matrix.
 
     Returns:
       part -> FLOPs; their sum is that of the step.
@@ -89,8 +88,8 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     return {
         "front end": clip * (2 * hops * HOP * 2 * bins + 2 * bins * MELS + 3 * bins),
         "patch embedding": 3 * patches * (2 * PATCH**2 + 3) * config.audio.dim,
-        **_tower_parts("audio", audio, config.remat),
-        **_tower_parts("text", text, config.remat),
+        **_tower_parts("audio", audio, config),
+        **_tower_parts("text", text, config),
         "projections": 3 * 2 * projected,
         "similarities": similarity_products(config) * 2 * scores * width,
         "loss": 3 * CROSS_ENTROPY * matrices(config) * scores,
@@ -145,20 +144,19 @@ def matrices(config: ConfigDict) -> int:
 
 def similarity_products(config: ConfigDict) -> int:
     """Products of batch x batch x dim, forward and backward."""
-    size = config.loss.block_size
-    kept = size is None or (size == "auto" and config.batch_size <= DENSE_UP_TO)
-    recall = 1 if size is None else 0
-    return (3 if kept else 4) * matrices(config) + recall
+    return (3 if config.loss.block_size is None else 4) * matrices(config)
 
 
-def _tower_parts(name: str, tower: Tower, remat: str) -> dict[str, int]:
+def _tower_parts(name: str, tower: Tower, config: ConfigDict) -> dict[str, int]:
     again = {
         "none": (0, 0, 0),
         "dots": (0, tower.attention(), tower.elementwise()),
         "full": (tower.dense() - tower.last_dense(), tower.attention(), tower.elementwise()),
-    }[remat]
+    }[config.remat]
     once = (tower.dense(), tower.attention(), tower.elementwise())
     kinds = ("dense layers", "attention", "norms and activations")
+    if config[name].frozen:
+        return {f"{name} {kind}": forward for kind, forward in zip(kinds, once, strict=True)}
     return {
         f"{name} {kind}": 3 * forward + repeated
         for kind, forward, repeated in zip(kinds, once, again, strict=True)
