@@ -1,7 +1,5 @@
 """CED audio encoder: a vision transformer over log-mel spectrograms."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -83,7 +81,7 @@ class CED(nn.Module):
             remat=self.remat,
             heads=self.heads,
             hidden=int(self.mlp_ratio * self.dim),
-            activation=partial(nn.gelu, approximate=False),
+            activation=transformer.gelu,
             epsilon=_EPSILON,
             kernel_init=_kernel_init,
             dropout=self.dropout,

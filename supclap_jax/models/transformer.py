@@ -6,6 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # What a block keeps for its gradient; the rest is computed again on the way back.
 REMAT_POLICIES = {
@@ -60,12 +61,38 @@ class Block(nn.Module):
 
         qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
-        mask = None if valid is None else valid[:, None, None, :]
-        attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
-        x = x + dropout(dense(dim, name="proj")(attended.reshape(x.shape)))
+        attended = attention(qkv, valid).reshape(x.shape)
+        x = x + dropout(dense(dim, name="proj")(attended))
 
         hidden = self.activation(dense(self.hidden, name="fc1")(norm(name="norm2")(x)))
         return x + dropout(dense(dim, name="fc2")(hidden)), None
+
+
+def attention(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """softmax(q k^T / sqrt(size)) v of each head, the softmax in float32.
+
+    As `jax.nn.dot_product_attention`, with the heads in front of the tokens, which takes two thirds
+    of the time on a CPU.
+
+    Args:
+      qkv: [batch, tokens, 3, heads, size].
+      valid: which tokens are attended to, bool, [batch, tokens]; None for all.
+
+    Returns:
+      [batch, tokens, heads, size].
+    """
+    query, key, value = qkv.transpose(2, 0, 3, 1, 4)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    scores = scores * query.shape[-1] ** -0.5
+    if valid is not None:
+        scores = jnp.where(valid[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+    weights = jax.nn.softmax(scores).astype(value.dtype)
+    return jnp.einsum("bhqk,bhkd->bqhd", weights, value)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x (1 + erf(x / sqrt(2))) / 2; with `erfc`, as in `jax.nn.gelu`, its gradient is slow."""
+    return x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))) / 2
 
 
 def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **options) -> nn.Module:

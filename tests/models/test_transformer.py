@@ -1,5 +1,6 @@
 """The stack of blocks: one layout of parameters, and one result, however it is compiled."""
 
+import math
 from functools import partial
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from supclap_jax.models.transformer import blocks
+from supclap_jax.models.transformer import attention, blocks, gelu
 
 DEPTH, DIM, HEADS, HIDDEN = 3, 16, 4, 40
 OPTIONS = dict(
@@ -86,6 +87,24 @@ def test_is_the_pre_norm_transformer(params):
             x += dense(np.maximum(dense(norm(x, p["norm2"]), p["fc1"]), 0), p["fc2"])
     got, _ = build().apply(params, TOKENS, VALID, False)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_attention_is_that_of_jax(dtype):
+    qkv = jax.random.normal(jax.random.key(0), (2, 6, 3, 4, 8), dtype)
+    for valid in (None, VALID):
+        mask = None if valid is None else valid[:, None, None, :]
+        expected = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
+        got = attention(qkv, valid)
+        assert got.dtype == expected.dtype == dtype
+        tolerance = {jnp.float32: 1e-6, jnp.bfloat16: 2e-2}[dtype]
+        np.testing.assert_allclose(np.float32(got), np.float32(expected), atol=tolerance)
+
+
+def test_gelu_is_exact():
+    x = np.linspace(-8, 8, 1001, dtype=np.float32)
+    expected = [t * (1 + math.erf(t / math.sqrt(2))) / 2 for t in x.tolist()]
+    np.testing.assert_allclose(gelu(x), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
