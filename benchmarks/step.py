@@ -5,7 +5,7 @@
 
 Takes `configs/audiocaps.py` with random weights and inputs, InfoNCE against InfoNCE with bilateral
 static SVR. Both steps train the same state in turn, so each pair of runs meets the same machine;
-about 15 GB of memory and a quarter of an hour on two cores. `--quick` takes batch 4.
+23 GB of memory and ten minutes on two cores. `--quick` takes batch 4 and 14 GB.
 """
 
 import argparse

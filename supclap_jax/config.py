@@ -88,6 +88,7 @@ def default() -> ConfigDict:
 
     config.projection_dim = 1024  # of the common space
     config.compute_dtype = "float32"  # of the encoders: "float32" or "bfloat16"
+    config.attention = "xla"  # of accelerators; "cudnn" is fused, for bfloat16 on NVIDIA GPUs
     config.scan_layers = True  # compile one transformer block as a loop rather than each
     config.remat = "none"  # computed again for the gradient: "none", all but "dots", or "full"
 
@@ -156,6 +157,7 @@ CHOICES = {
     "loss.svr.direction": ("both", "text_to_audio", "audio_to_text"),
     "loss.svr.features": ("row", "summary"),
     "loss.svr.activation": ("relu", "gelu", "tanh"),
+    "attention": ("xla", "cudnn"),
     "compute_dtype": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),
     "data.on_bad_clip": ("error", "skip"),
@@ -275,6 +277,7 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
 # Keys that a resumed run may change: trained parameters do not depend on them, apart from rounding
 # on other devices.
 OPERATIONAL = (
+    "attention",
     "checkpoint_every",
     "data.path",
     "data.prefetch",
@@ -342,6 +345,10 @@ def validate(config: ConfigDict) -> None:
     for key, (minimum, why) in AT_LEAST.items():
         if values[key] < minimum:
             raise ConfigError(f"{key} is {values[key]}; expected at least {minimum}, {why}")
+    if config.attention == "cudnn" and config.compute_dtype != "bfloat16":
+        raise ConfigError(
+            f"attention = 'cudnn' needs compute_dtype = 'bfloat16', not {config.compute_dtype!r}"
+        )
     for tower in ("audio", "text"):
         dim, heads = values[f"{tower}.dim"], values[f"{tower}.heads"]
         if dim % heads:

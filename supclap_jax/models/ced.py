@@ -47,6 +47,7 @@ class CED(nn.Module):
       time_mask_frames: the longest of them, in frames.
       freq_masks: bands of frequency that it blanks.
       freq_mask_bins: the widest of them, in mel bins.
+      attention: implementation on accelerators; see `transformer.attention`.
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
@@ -63,6 +64,7 @@ class CED(nn.Module):
     time_mask_frames: int = 100
     freq_masks: int = 0
     freq_mask_bins: int = 16
+    attention: str = "xla"
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -84,6 +86,7 @@ class CED(nn.Module):
             activation=transformer.gelu,
             epsilon=_EPSILON,
             kernel_init=_kernel_init,
+            attention=self.attention,
             dropout=self.dropout,
             dtype=self.dtype,
         )

@@ -33,6 +33,7 @@ class SonarTextEncoder(nn.Module):
       ffn_dim: hidden width of the feed-forward layers.
       dropout: rate on the embedded tokens and on what each layer adds to them; with train only.
       max_length: most tokens in a row.
+      attention: implementation on accelerators; see `transformer.attention`.
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
@@ -45,6 +46,7 @@ class SonarTextEncoder(nn.Module):
     ffn_dim: int
     dropout: float = 0.1
     max_length: int = 514
+    attention: str = "xla"
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
@@ -63,6 +65,7 @@ class SonarTextEncoder(nn.Module):
             activation=nn.relu,
             epsilon=_EPSILON,
             kernel_init=nn.initializers.xavier_uniform(),
+            attention=self.attention,
             dropout=self.dropout,
             dtype=self.dtype,
         )

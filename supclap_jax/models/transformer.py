@@ -25,6 +25,7 @@ class Block(nn.Module):
       activation: between the two layers of the MLP.
       epsilon: of the layer norms.
       kernel_init: of all dense layers.
+      attention: implementation on accelerators, see `attention`.
       dropout: rate on what attention and MLP add to the tokens; with train only.
       dtype: type of the computation. Norms compute their statistics, and attention its softmax, in
         float32 whatever the dtype.
@@ -35,6 +36,7 @@ class Block(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     epsilon: float
     kernel_init: nn.initializers.Initializer
+    attention: str = "xla"
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
@@ -61,31 +63,44 @@ class Block(nn.Module):
 
         qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
-        attended = attention(qkv, valid).reshape(x.shape)
+        attended = attention(qkv, valid, self.attention).reshape(x.shape)
         x = x + dropout(dense(dim, name="proj")(attended))
 
         hidden = self.activation(dense(self.hidden, name="fc1")(norm(name="norm2")(x)))
         return x + dropout(dense(dim, name="fc2")(hidden)), None
 
 
-def attention(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
+def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xla") -> jax.Array:
     """softmax(q k^T / sqrt(size)) v of each head, the softmax in float32.
 
-    As `jax.nn.dot_product_attention`, with the heads in front of the tokens, which takes two thirds
-    of the time on a CPU.
+    `jax.nn.dot_product_attention` on accelerators. On a CPU the same with the heads in front of the
+    tokens, which takes two thirds of the time there.
 
     Args:
       qkv: [batch, tokens, 3, heads, size].
       valid: which tokens are attended to, bool, [batch, tokens]; None for all.
+      implementation: of accelerators: "xla", or "cudnn", fused, for 16-bit types on NVIDIA GPUs.
 
     Returns:
       [batch, tokens, heads, size].
     """
+    mask = None if valid is None else valid[:, None, None, :]
+
+    def on_accelerator(qkv, mask):
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        return jax.nn.dot_product_attention(
+            query, key, value, mask=mask, implementation=implementation
+        )
+
+    return jax.lax.platform_dependent(qkv, mask, cpu=_attention_on_cpu, default=on_accelerator)
+
+
+def _attention_on_cpu(qkv: jax.Array, mask: jax.Array | None) -> jax.Array:
     query, key, value = qkv.transpose(2, 0, 3, 1, 4)
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = scores * query.shape[-1] ** -0.5
-    if valid is not None:
-        scores = jnp.where(valid[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
     return jnp.einsum("bhqk,bhkd->bqhd", weights, value)
 

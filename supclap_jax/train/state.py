@@ -9,6 +9,7 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from supclap_jax.config import ConfigError
 from supclap_jax.data.audio import SAMPLE_RATE
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.models.ced import CED
@@ -65,9 +66,19 @@ class RadiusState:
 
 
 def make_model(config: ConfigDict) -> DualEncoder:
-    """The dual encoder that a config describes."""
+    """The dual encoder that a config describes.
+
+    Raises:
+      ConfigError: it asks for kernels that this machine does not have.
+    """
+    if config.attention == "cudnn" and jax.default_backend() != "gpu":
+        raise ConfigError(
+            f"attention = 'cudnn' needs an NVIDIA GPU, but JAX runs on {jax.default_backend()}; "
+            "set it to 'xla'"
+        )
     dtype = jnp.dtype(config.compute_dtype)
-    both = {"scan_layers": config.scan_layers, "remat": config.remat, "dtype": dtype}
+    both = {name: config[name] for name in ("attention", "scan_layers", "remat")}
+    both["dtype"] = dtype
     audio = CED(
         dim=config.audio.dim,
         depth=config.audio.depth,
