@@ -116,7 +116,7 @@ def _by_fft(hops: jax.Array) -> jax.Array:
     """Power spectrum of each frame, [batch, hops - 3, 257], from hops [batch, hops, 160]."""
     frames = hops.shape[1] - _HOPS_PER_WINDOW + 1
     parts = [hops[:, i : i + frames] for i in range(_HOPS_PER_WINDOW)]
-    spectrum = _rfft(jnp.concatenate(parts, axis=2)[..., :WINDOW] * _window())
+    spectrum = _rfft(jnp.concatenate(parts, axis=2)[..., :WINDOW] * hann_window())
     return spectrum.real**2 + spectrum.imag**2
 
 
@@ -164,7 +164,7 @@ def _rfft_backward(frames, cotangent):
 _rfft.defvjp(lambda frames: (_partitioned_rfft(frames), frames), _rfft_backward)
 
 
-def _window() -> np.ndarray:
+def hann_window() -> np.ndarray:
     """Periodic Hann window, float32, [512]."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
@@ -172,6 +172,6 @@ def _window() -> np.ndarray:
 def _windowed_fourier_basis() -> np.ndarray:
     """Hann window times [cos | sin], zero beyond the window, [4 hops, 160 samples, 2 * 257]."""
     phase = 2 * np.pi / WINDOW * np.outer(np.arange(WINDOW), np.arange(_BINS))
-    basis = _window()[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    basis = hann_window()[:, None] * np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
     basis = np.pad(basis, ((0, _HOPS_PER_WINDOW * HOP - WINDOW), (0, 0)))
     return basis.reshape(_HOPS_PER_WINDOW, HOP, 2 * _BINS).astype(np.float32)
