@@ -61,6 +61,14 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def export_weights(options: argparse.Namespace, _: list[str]) -> int:
+    """Writes a checkpoint's encoders as safetensors under published names."""
+    from supclap_jax.train.export import export_weights
+
+    export_weights(options.workdir, options.out, options.step, options.names)
+    return 0
+
+
 def synthesize(options: argparse.Namespace, _: list[str]) -> int:
     """Renders soundscapes to audio files."""
     from supclap_jax.data.soundscape import LANGUAGES, Soundscape, write_clotho
@@ -140,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(run, example: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            run.__name__,
+            run.__name__.replace("_", "-"),
             help=run.__doc__.splitlines()[0].rstrip("."),
             description=run.__doc__,
             epilog=f"example:\n  {example}\n",
@@ -192,6 +200,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     command.add_argument("--json", type=Path, help="write the report to this file as well")
+
+    command = add(
+        export_weights,
+        "supclap export-weights --workdir=runs/dynamic --out=weights --names=huggingface",
+    )
+    command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
+    command.add_argument(
+        "--out", type=Path, required=True, help="folder, or with ml-clap FILE.safetensors"
+    )
+    command.add_argument(
+        "--names",
+        choices=("original", "huggingface", "ml-clap"),
+        default="original",
+        help="original (fairseq2's for SONAR) or Hugging Face's, in two files; or ml-clap, in one, "
+        "with projections and temperature. Default: original",
+    )
     return parser
 
 

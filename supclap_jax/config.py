@@ -75,6 +75,7 @@ def default() -> ConfigDict:
     config.audio.freq_mask_bins = 16  # of the 64 mel bins, the widest of them
     config.audio.target_length = 1_012  # frames of 10 ms encoded together; longer clips are split
     config.audio.seconds = 10.0  # longer clips are cropped to this, shorter ones masked
+    config.audio.pretrained = ""  # weights of CED to start from: PATH or hf://OWNER/REPO/FILE
 
     config.text = ConfigDict()  # the SONAR text encoder
     config.text.dim = 1024
@@ -83,9 +84,13 @@ def default() -> ConfigDict:
     config.text.ffn_dim = 8192
     config.text.frozen = False  # as audio.frozen
     config.text.dropout = 0.1
-    config.text.vocab_size = 8_000  # sentencepiece pieces learned from the training captions
+    config.text.tokenizer = ""  # a sentencepiece model, such as SONAR's; "": learned from captions
+    config.text.vocab_size = 8_000  # at least the tokenizer's pieces; 256,000 with SONAR's
     config.text.max_tokens = 64  # language tag and end included; longer captions are cut
 
+    config.text.pretrained = ""  # weights of SONAR to start from; needs their text.tokenizer
+
+    config.pretrained = ""  # or weights of both, projections and temperature, with ML-CLAP's names
     config.projection_dim = 1024  # of the common space
     config.compute_dtype = "float32"  # of the encoders: "float32" or "bfloat16"
     config.attention = "xla"  # of accelerators; "cudnn" is fused, for bfloat16 on NVIDIA GPUs
@@ -330,6 +335,7 @@ def validate(config: ConfigDict) -> None:
         if key != "loss.block_size":
             _check_type(key, values[key], normal)
     _check_block_size(config)
+    _check_pretrained(config)
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             raise ConfigError(f"{key} is {values[key]!r}; expected one of {', '.join(choices)}")
@@ -381,6 +387,22 @@ def _check_block_size(config: ConfigDict) -> None:
         raise ConfigError(
             f"loss.block_size is {size!r}, but its summaries carry no gradient, which "
             "loss.svr.detach = False asks for; set that to True, or leave loss.block_size at None"
+        )
+
+
+def _check_pretrained(config: ConfigDict) -> None:
+    for tower in ("audio", "text"):
+        if config.pretrained and config[tower].pretrained:
+            raise ConfigError(
+                f"pretrained is set, and so is {tower}.pretrained; the first holds both towers: "
+                "leave one of them empty"
+            )
+    key = "pretrained" if config.pretrained else "text.pretrained"
+    if (config.pretrained or config.text.pretrained) and not config.text.tokenizer:
+        raise ConfigError(
+            f"{key} is set, but text.tokenizer is not; text weights belong to a vocabulary: give "
+            "SONAR's sentencepiece.source.256000.model with text.vocab_size=256000, or the "
+            "tokenizer.model of the run that the weights come from, with its text.vocab_size"
         )
 
 

@@ -24,11 +24,11 @@ SONAR_LANGUAGE_IDS = {
     "jpn_Jpan": 256_079,
     "zho_Hans": 256_200,
 }
-_ML_CLAP_PUNCTUATION = str.maketrans(dict.fromkeys("()，。！？：；、,.!?;:|*\"", " "))
+_ML_CLAP_PUNCTUATION = str.maketrans(dict.fromkeys('()，。！？：；、,.!?;:|*"', " "))
 
 
 def normalize(caption: str) -> str:
-    """Lower case, without punctuation, single spaces (as in ML-CLAP).
+    """Lower case, without any punctuation, single spaces.
 
     >>> normalize("A dog barks, then  it's silent.")
     'a dog barks then it s silent'
@@ -85,11 +85,16 @@ class Tokenizer:
     """
 
     def __init__(self, model: bytes, vocab_size: int):
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
         sonar = vocab_size == SONAR_PIECES
         own = {language: vocab_size + 1 + i for i, language in enumerate(LANGUAGES)}
         self._language_ids = SONAR_LANGUAGE_IDS if sonar else own
         self._normalize = normalize_as_ml_clap if sonar else normalize
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces of the sentencepiece model."""
+        return self._model.vocab_size()
 
     @staticmethod
     def size(vocab_size: int) -> int:
@@ -100,8 +105,8 @@ class Tokenizer:
 
     def encode(self, caption: str, language: str, max_tokens: int) -> np.ndarray:
         """int32 `[max_tokens]`; a longer caption loses its last pieces, never its end token."""
-        pieces = self._pieces.encode(self._normalize(caption))[: max_tokens - 2]
-        unknown = self._pieces.unk_id()
+        pieces = self._model.encode(self._normalize(caption))[: max_tokens - 2]
+        unknown = self._model.unk_id()
         ids = [UNKNOWN_ID if piece == unknown else piece + 1 for piece in pieces]
         tokens = np.full(max_tokens, PAD_ID, np.int32)
         ids = [self._language_ids[language], *ids, END_ID]

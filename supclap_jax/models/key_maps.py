@@ -1,8 +1,8 @@
 """Which published weight is which of our parameters: one table for each layout of files.
 
-A table maps a parameter's path to the keys of a file. `{i}` numbers the layers, which our parameter
-stacks along its first axis; several keys hold consecutive outputs of one dense layer. The right hand
-side also names the transform between the two, a pair of functions of one layer's tensor.
+A table maps a parameter's path to the keys of a file. `{i}` numbers the layers, which our
+parameter stacks along its first axis; several keys hold consecutive outputs of one dense layer.
+Where a layout differs in more than names, its table says which transform lies between the two.
 
 The temperature of ML-CLAP is `temperature` in its source (github.com/zyyan4/ml-clap); `temp`, usual
 in its relatives, is taken as well.
@@ -112,8 +112,8 @@ class Layout:
       name: of the layout.
       tower: "audio", "text" or "dual": what the file holds.
       sources: by the path of our parameter in the variables of that module.
-      sizes: keys of the config that a file fixes: the key and axis where each can be read; the number
-        of layers for an axis of None.
+      sizes: what of the config a file fixes: the key and axis where it can be read; with an axis
+        of None, the number of layers.
       heads: number of attention heads by width, of the published models; no file tells it.
       leftovers: keys that are left out on purpose, with `*` for anything, and why.
       constants: keys of fixed numbers which must be those of our own front end.
@@ -133,7 +133,10 @@ class Layout:
 
 
 def _norm(ours: str, theirs: str) -> dict[str, Source]:
-    return {f"{ours}/scale": Source((f"{theirs}.weight",)), f"{ours}/bias": Source((f"{theirs}.bias",))}
+    return {
+        f"{ours}/scale": Source((f"{theirs}.weight",)),
+        f"{ours}/bias": Source((f"{theirs}.bias",)),
+    }
 
 
 def _dense(ours: str, *theirs: str) -> dict[str, Source]:
@@ -269,9 +272,7 @@ SONAR_FAIRSEQ2 = Layout(
         **_dense("params/blocks/fc2", "encoder.layers.{i}.ffn.output_proj"),
         **_norm("params/norm", "layer_norm"),
     },
-    sizes=_sizes_of_sonar(
-        "encoder_frontend.embed.weight", "encoder.layers.{i}", "ffn.inner_proj"
-    ),
+    sizes=_sizes_of_sonar("encoder_frontend.embed.weight", "encoder.layers.{i}", "ffn.inner_proj"),
     heads=SONAR_HEADS,
     leftovers={"encoder_frontend.pos_encoder.*": "sinusoids, which are computed"},
     notice=NON_COMMERCIAL,

@@ -31,6 +31,7 @@ class Match:
       shapes: of our parameters that it holds, by path.
       spelling: the file's own key for each key of the layout.
       left: keys that the layout has, but the model has no parameter for.
+      metadata: of the file.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Match:
     shapes: dict[str, Shape]
     spelling: dict[str, str]
     left: tuple[str, ...]
+    metadata: dict[str, str]
 
 
 def load_pretrained(path: Path, variables: dict, tower: str) -> dict:
@@ -70,9 +72,10 @@ def match(path: Path, variables: dict, tower: str) -> Match:
         heads, or keys that are missing, unexpected or of another shape, which are listed.
     """
     with safe_open(path, "numpy") as file:
-        slices = {key: file.get_slice(key) for key in file.keys()}
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
         shapes = {key: tuple(tensor.get_shape()) for key, tensor in slices.items()}
         types = {key: tensor.get_dtype() for key, tensor in slices.items()}
+        metadata = file.metadata() or {}
     layout = _recognise(path, shapes)
     if layout.tower != tower:
         raise ConfigError(
@@ -88,9 +91,10 @@ def match(path: Path, variables: dict, tower: str) -> Match:
         if name in ours and (source.keys[0] in found or not source.file_may_lack)
     }
     left = [key for name, s in layout.sources.items() if name not in ours for key in s.keys]
-    match = Match(path, layout, held, spelling, tuple(key for key in left if key in found))
-    _check_constants(match)
-    return match
+    left = tuple(key for key in left if key in found)
+    matched = Match(path, layout, held, spelling, left, metadata)
+    _check_constants(matched)
+    return matched
 
 
 def read(match: Match) -> Iterator[tuple[str, np.ndarray]]:
@@ -171,9 +175,8 @@ def _is_leftover(layout: Layout, key: str) -> bool:
 
 def _depth(pattern: str, keys: Iterable[str]) -> int:
     """Number of layers, whose keys look like `pattern` with `{i}`."""
-    number = re.compile(re.escape(pattern).replace(r"\{i\}", r"(\d+)"))
-    found = (number.fullmatch(key) for key in keys)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
+    layer = re.compile(re.escape(pattern).replace(r"\{i\}", r"\d+"))
+    return sum(layer.fullmatch(key) is not None for key in keys)
 
 
 def _recognise(path: Path, shapes: Mapping[str, Shape]) -> Layout:
@@ -183,7 +186,7 @@ def _recognise(path: Path, shapes: Mapping[str, Shape]) -> Layout:
         keys = {layout.aliases.get(key, key) for key in shapes}
         own = set()
         for source in layout.sources.values():
-            depth = _depth(source.keys[0], keys) or 1
+            depth = max(_depth(source.keys[0], keys), 1)
             own.update(key for layer in _keys(source, (depth,)) for key in layer)
         return len(own & keys) / len(own)
 
@@ -191,9 +194,10 @@ def _recognise(path: Path, shapes: Mapping[str, Shape]) -> Layout:
     if share(nearest) < 0.5:
         some = ", ".join(_ranges({key: shapes[key] for key in shapes})[:4])
         raise ConfigError(
-            f"{path} has none of the known layouts ({'; '.join(layout.name for layout in LAYOUTS)});"
-            f" the nearest is {nearest.name}, of which it has {share(nearest):.0%} of the keys. "
-            f"It holds {some or 'nothing'}{', ...' * (len(shapes) > 4)}"
+            f"{path} has none of the known layouts "
+            f"({'; '.join(layout.name for layout in LAYOUTS)}); the nearest is {nearest.name}, of "
+            f"which it has {share(nearest):.0%} of the keys. It holds "
+            f"{some or 'nothing'}{', ...' * (len(shapes) > 4)}"
         )
     return nearest
 
@@ -219,7 +223,9 @@ def _check_keys(
             if source.file_may_lack:
                 optional.add(key)
             got = found.get(key, shape)
-            comparable = slice(0, -1) if source.resizable and len(got) == len(shape) else slice(None)
+            comparable = (
+                slice(0, -1) if source.resizable and len(got) == len(shape) else slice(None)
+            )
             if got[comparable] != shape[comparable]:
                 misshaped[key] = f"{got} instead of {shape}"
     missing = {key: expected[key] for key in expected if key not in found and key not in optional}

@@ -50,8 +50,8 @@ def find(source: str) -> Path:
     """The file that `source` names, downloaded if need be.
 
     Args:
-      source: a local path, or `hf://OWNER/REPOSITORY/FILE` on the Hugging Face Hub, or on the server
-        that the environment variable HF_ENDPOINT names. Downloads are kept in Hugging Face's cache.
+      source: a local path, or `hf://OWNER/REPOSITORY/FILE` on the Hugging Face Hub, or on the
+        server that the environment variable HF_ENDPOINT names. Hugging Face's cache keeps it.
 
     Raises:
       ConfigError: there is no such file, or it cannot be had.

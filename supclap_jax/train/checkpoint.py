@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from supclap_jax.config import ConfigError, load
 from supclap_jax.train.state import RadiusState, TrainState
 
 
@@ -55,6 +57,25 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until every checkpoint is written."""
         self._manager.close()
+
+
+def open_run(workdir: Path, step: int | None) -> tuple[ConfigDict, Checkpoints, int]:
+    """A run's config, its checkpoints, and `step`, or that of the best checkpoint.
+
+    Raises:
+      ConfigError: there is no run, or no such checkpoint.
+    """
+    if not (workdir / "config.json").is_file():
+        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
+    config = load(workdir / "config.json")
+    checkpoints = Checkpoints(workdir, config.keep_last)
+    step = checkpoints.best_step() if step is None else step
+    if step not in checkpoints.steps():
+        raise ConfigError(
+            f"{workdir} holds no checkpoint of step {step}; there are "
+            f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
+        )
+    return config, checkpoints, step
 
 
 def _recall(metrics: dict[str, float]) -> float:

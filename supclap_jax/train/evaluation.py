@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-from supclap_jax import config as configs
-from supclap_jax.config import ConfigError
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.figures import similarity_figure, training_figures
 from supclap_jax.evaluate.report import evaluate, tables
-from supclap_jax.train.checkpoint import Checkpoints
+from supclap_jax.train.checkpoint import open_run
 from supclap_jax.train.logging import console
 from supclap_jax.train.loop import load_clips, variables_of
 from supclap_jax.train.mesh import batch_sharding, make_mesh
@@ -31,17 +29,8 @@ def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None
       ConfigError: there is no run, or no such checkpoint.
       DataError: the data of the run cannot be read.
     """
-    if not (workdir / "config.json").is_file():
-        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
-    config = configs.load(workdir / "config.json")
-    checkpoints = Checkpoints(workdir, config.keep_last)
     best = step is None
-    step = checkpoints.best_step() if best else step
-    if step not in checkpoints.steps():
-        raise ConfigError(
-            f"{workdir} holds no checkpoint of step {step}; there are "
-            f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
-        )
+    config, checkpoints, step = open_run(workdir, step)
     clips = load_clips(config, "evaluation")
     mesh = make_mesh(config.mesh.data, config.batch_size)
     state, _ = checkpoints.restore(step, abstract_states(config, mesh))

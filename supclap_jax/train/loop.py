@@ -24,6 +24,7 @@ from supclap_jax.train.logging import MetricsWriter, console, progress_bar
 from supclap_jax.train.mesh import batch_sharding, make_mesh, put_batch
 from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
 from supclap_jax.train.step import make_train_step
+from supclap_jax.train.weights import check_weights
 
 
 class Diverged(RuntimeError):
@@ -63,6 +64,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
             f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "
             "lower it or add clips"
         )
+    if not (workdir / "config.json").is_file():
+        if config.text.tokenizer:
+            workdirs.read_tokenizer(config)
+        check_weights(config, abstract_states(config, mesh)[0])
     workdirs.claim(config, workdir)
     workdirs.claim_data(clips_of_split, workdir)
     tokenizer = workdirs.load_tokenizer(config, workdir, clips)

@@ -22,6 +22,7 @@ from supclap_jax.train.optimizer import (
     frozen_towers,
     radius_optimizer,
 )
+from supclap_jax.train.weights import load_weights
 
 AUGMENTATIONS = (
     "dropout",
@@ -134,8 +135,15 @@ def split_seed(seed: int) -> jax.Array:
 
 
 def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
-    """Both states at step 0, made straight on the mesh; a pure function of `config.seed`."""
-    return jax.jit(lambda: _init(config), out_shardings=replicated(mesh))()
+    """Both states at step 0, made straight on the mesh; a pure function of `config.seed`.
+
+    Values of pretrained weights then take the place of the initial ones.
+
+    Raises:
+      ConfigError: as `load_weights`.
+    """
+    state, radius_state = jax.jit(lambda: _init(config), out_shardings=replicated(mesh))()
+    return load_weights(config, state), radius_state
 
 
 def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError, changed_keys, load, save
 from supclap_jax.data.datasets import Clips, DataError
-from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
+from supclap_jax.data.text import SONAR_PIECES, Tokenizer, normalize, train_tokenizer
+from supclap_jax.models.weight_files import find
 
 TOKENIZER_CAPTIONS = 20_000
 
@@ -58,16 +59,40 @@ def claim_data(clips_of_split: dict[str, Clips], workdir: Path) -> None:
             )
 
 
-def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None) -> Tokenizer:
-    """The run's tokenizer, `workdir/tokenizer.model`, trained on the captions of `clips` if absent.
-
-    Trains on at most 20,000 captions, evenly spaced.
+def read_tokenizer(config: ConfigDict) -> bytes:
+    """The sentencepiece model that `config.text.tokenizer` names.
 
     Raises:
-      ConfigError: `config.text.vocab_size` is smaller than the number of characters in use.
+      ConfigError: it cannot be read, or does not fit `config.text.vocab_size`.
+    """
+    source, vocab_size = config.text.tokenizer, config.text.vocab_size
+    model = find(source).read_bytes()
+    try:
+        pieces = Tokenizer(model, vocab_size).pieces
+    except RuntimeError as error:
+        raise ConfigError(f"text.tokenizer {source} is not a sentencepiece model") from error
+    if pieces > vocab_size or (vocab_size == SONAR_PIECES and pieces != vocab_size):
+        raise ConfigError(
+            f"text.tokenizer {source} has {pieces} pieces, but text.vocab_size is {vocab_size}; "
+            f"set that to {pieces}, or, for a tokenizer of another run, as it was there"
+        )
+    return model
+
+
+def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None) -> Tokenizer:
+    """The run's tokenizer, `workdir/tokenizer.model`.
+
+    If absent, it is a copy of `config.text.tokenizer`, or else trained on the captions of `clips`,
+    at most 20,000 of them, evenly spaced.
+
+    Raises:
+      ConfigError: as `read_tokenizer`, or `config.text.vocab_size` is smaller than the number of
+        characters in use.
     """
     path = workdir / "tokenizer.model"
-    if not path.is_file():
+    if not path.is_file() and config.text.tokenizer:
+        path.write_bytes(read_tokenizer(config))
+    elif not path.is_file():
         captions = [
             normalize(text)
             for by_clip in clips.captions.values()

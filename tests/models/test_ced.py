@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from supclap_jax.models.ced import CED, SIZES, leave_out, random_bands, resize_positions
 from supclap_jax.models.log_mel import log_mel
-from tests.models.weights import load_ced
+from supclap_jax.models.pretrained import load_pretrained
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLIPS = json.loads((GOLDEN / "ced_encoder.json").read_text())["inputs"]["clips"]
@@ -42,7 +42,9 @@ def original():
 
 
 def load_weights(layout):
-    return load_ced(GOLDEN / f"ced_encoder.weights_{layout}.safetensors", layout, MODEL.depth)
+    path = GOLDEN / f"ced_encoder.weights_{layout}.safetensors"
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 200, 64]))
+    return load_pretrained(path, shapes, "audio")
 
 
 def cut(golden, name):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from supclap_jax.models.pretrained import load_pretrained
 from supclap_jax.models.sonar import PAD_ID, SONAR, SonarTextEncoder
-from tests.models.weights import load_sonar
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128, max_length=64)
@@ -38,7 +38,9 @@ def hf():
 
 
 def load_weights(layout):
-    return load_sonar(GOLDEN / f"sonar_encoder.weights_{layout}.safetensors", layout, MODEL.depth)
+    path = GOLDEN / f"sonar_encoder.weights_{layout}.safetensors"
+    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
+    return load_pretrained(path, shapes, "text")
 
 
 embed = jax.jit(MODEL.apply)
