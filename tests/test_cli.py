@@ -38,7 +38,7 @@ def test_help_has_an_example_for_every_command(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "Exit codes" in text
-    for command in ("train", "evaluate", "synthesize"):
+    for command in ("train", "evaluate", "synthesize", "export-weights"):
         assert command in text
         with pytest.raises(SystemExit):
             main([command, "--help"])

@@ -123,7 +123,8 @@ def read(match: Match) -> Iterator[tuple[str, np.ndarray]]:
 def to_layout(layout: Layout, variables: dict) -> dict[str, np.ndarray]:
     """The tensors of a file of this layout, from variables; the inverse of `read`.
 
-    Leftovers and constants of the layout are not among them.
+    Leftovers and constants of the layout are not among them. A temperature is the shortest decimal
+    number with our float32 logarithm.
     """
     tensors = {}
     ours = _flat(variables)

@@ -5,7 +5,7 @@ import pytest
 import sentencepiece
 
 from supclap_jax.config import LANGUAGES
-from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
+from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer, vocab_size_of
 
 CAPTIONS = ["a dog barks twice", "the rain falls on a roof", "un chien aboie", "犬が二回吠える"] * 9
 
@@ -52,3 +52,29 @@ def test_same_captions_same_model(model):
 def test_few_captions_give_fewer_pieces():
     model = train_tokenizer(["a b", "b a"] * 3, 5_000)
     assert sentencepiece.SentencePieceProcessor(model_proto=model).vocab_size() < 50
+
+
+def test_sonars_language_ids_and_table():
+    """Reference: the published tokenizer's ids; 202 languages follow 256,000 pieces."""
+    model = train_tokenizer(CAPTIONS, 80)
+    tokenizer = Tokenizer(model, 256_000)
+    batch = [tokenizer.encode("a dog", language, 8) for language in LANGUAGES]
+    assert [row[0] for row in batch] == [
+        256047, 256057, 256042, 256161, 256127, 256034, 256079, 256200
+    ]  # fmt: skip
+    assert len({tuple(row[1:]) for row in batch}) == 1
+    assert Tokenizer.size(256_000) == 256_206
+
+
+@pytest.mark.parametrize("vocab_size", [80, 300, 256_000])
+def test_the_table_tells_the_vocabulary(vocab_size):
+    assert vocab_size_of(Tokenizer.size(vocab_size)) == vocab_size
+
+
+def test_for_sonar_captions_keep_what_ml_clap_keeps(model):
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    caption = "L'eau, mi-figue; «oui»。"
+    for vocab_size, words in ((256_000, "l'eau mi-figue «oui»"), (80, "l eau mi figue oui")):
+        tokens = Tokenizer(model, vocab_size).encode(caption, "fra_Latn", 64)
+        ids = [3 if i == pieces.unk_id() else i + 1 for i in pieces.encode(words)]
+        assert tokens[1 : tokens.tolist().index(2)].tolist() == ids
