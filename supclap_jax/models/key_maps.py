@@ -201,8 +201,8 @@ def _sizes_of_sonar(embed: str, layer: str, hidden: str) -> dict[str, tuple[str,
 CED_HEADS = {"audio": {size["dim"]: size["heads"] for size in SIZES.values()}}
 SONAR_HEADS = {"text": {SONAR["dim"]: SONAR["heads"]}}
 NON_COMMERCIAL = (
-    "SONAR's published weights, and those trained from them, are licensed for non-commercial use only "
-    "(CC-BY-NC 4.0)."
+    "SONAR's published weights, and those trained from them, are licensed for non-commercial use "
+    "only (CC-BY-NC 4.0)."
 )
 
 CED_ORIGINAL = Layout(
