@@ -13,6 +13,7 @@ from supclap_jax.models.pretrained import to_layout
 from supclap_jax.models.weight_files import SUFFIX
 from supclap_jax.train.checkpoint import open_run
 from supclap_jax.train.logging import console
+from supclap_jax.train.loop import variables_of
 from supclap_jax.train.mesh import make_mesh
 from supclap_jax.train.state import abstract_states
 
@@ -25,6 +26,8 @@ NAMES = {
 
 def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> None:
     """Writes the towers of a checkpoint, or the whole dual encoder with the names of "ml-clap".
+
+    The parameters are those that evaluation uses: averaged ones where `evaluate.ema`.
 
     Args:
       workdir: of the run.
@@ -50,12 +53,13 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
     config, checkpoints, step = open_run(workdir, step)
     state, _ = checkpoints.restore(step, abstract_states(config, make_mesh(1, 1)))
     checkpoints.close()
-    params, batch_stats = jax.device_get((state.params, state.batch_stats))
+    variables = jax.device_get(variables_of(state, config))
+    params, batch_stats = variables["params"], variables["batch_stats"]
     params.setdefault("log_logit_scale", np.float32(-np.log(config.temperature.initial)))
     modules = {
         "audio": {"params": params["audio"], "batch_stats": batch_stats["audio"]},
         "text": {"params": params["text"]},
-        "dual": {"params": params, "batch_stats": batch_stats},
+        "dual": variables,
     }
     for path, layout in zip(paths, layouts, strict=True):
         metadata = {

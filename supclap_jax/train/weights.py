@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
@@ -29,9 +30,13 @@ def check_weights(config: ConfigDict, state) -> None:
 def load_weights(config: ConfigDict, state):
     """The `TrainState` with the values of the files that the config names, tensor by tensor.
 
+    A moving average begins at the same values.
+
     Raises:
       ConfigError: as `check_weights`, or a value is not finite.
     """
+    if not (config.pretrained or config.audio.pretrained or config.text.pretrained):
+        return state
     variables = flatten_dict({"params": state.params, "batch_stats": state.batch_stats})
     for module, found in _matches(config, state):
         for name, value in read(found):
@@ -41,7 +46,9 @@ def load_weights(config: ConfigDict, state):
             variables[key] = jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
         _report(found)
     variables = unflatten_dict(variables)
-    return state.replace(params=variables["params"], batch_stats=variables["batch_stats"])
+    params = variables["params"]
+    ema = jax.tree.map(jnp.copy, params) if config.ema_decay else {}
+    return state.replace(params=params, batch_stats=variables["batch_stats"], ema=ema)
 
 
 def _matches(config: ConfigDict, state) -> Iterator[tuple[tuple[str, ...], Match]]:
