@@ -75,12 +75,14 @@ def test_training_starts_from_the_exported_dual_encoder(run, exported, soundscap
     _, second = state_of(workdir, 1)
     assert_equal(second.params, first.params)
     begun, _ = init_states(load(workdir / "config.json"), make_mesh(1, 8))
-    assert_equal(variables_of(begun), variables_of(first))
+    assert_equal(variables_of(begun, config), variables_of(first, config))
     waveform = np.random.default_rng(0).normal(size=(2, 16_000)).astype(np.float32)
     tokens = np.array([[301, 9, 8, 2], [302, 7, 2, 1]], np.int32)
     embed = jax.jit(make_model(config).apply)
-    assert_equal(embed(variables_of(begun), waveform, tokens),
-                 embed(variables_of(first), waveform, tokens))  # fmt: skip
+    got, expected = (
+        embed(variables_of(state, config), waveform, tokens) for state in (begun, first)
+    )
+    assert_equal(got, expected)
 
 
 def test_a_run_goes_on_without_its_weights(run, exported, soundscape, tmp_path):
@@ -100,12 +102,14 @@ def test_towers_start_from_exported_towers(run, exported, names, capsys):
         audio__pretrained=str(exported / names / "audio.safetensors"),
         text__pretrained=str(exported / names / "text.safetensors"),
         seed=5,
+        ema_decay=0.9,
     )
     got, _ = init_states(config, make_mesh(8, 8))
     _, first = state_of(run, STEP)
     for tower in ("audio", "text"):
         assert_equal(got.params[tower], first.params[tower])
     assert_equal(got.batch_stats, first.batch_stats)
+    assert_equal(got.ema, got.params)
     kernel = got.params["text"]["blocks"]["fc1"]["kernel"]
     assert kernel.sharding.is_equivalent_to(replicated(make_mesh(8, 8)), kernel.ndim)
     other, _ = init_states(config_of(run, seed=5), make_mesh(1, 8))
