@@ -72,6 +72,7 @@ def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     assert {path.name for path in (workdir / "figures").iterdir()} == {
         "loss.png",
         "radius.png",
+        "forces.png",
         "recall.png",
         "similarity.png",
     }
