@@ -73,8 +73,8 @@ class Block(nn.Module):
 def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xla") -> jax.Array:
     """softmax(q k^T / sqrt(size)) v of each head, the softmax in float32.
 
-    `jax.nn.dot_product_attention` on accelerators. On a CPU the same with the heads in front of the
-    tokens, which takes two thirds of the time there.
+    `jax.nn.dot_product_attention` on accelerators. On a CPU the same with one matrix for each clip
+    and head, which takes two thirds of the time there.
 
     Args:
       qkv: [batch, tokens, 3, heads, size].
@@ -96,13 +96,16 @@ def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xl
 
 
 def _attention_on_cpu(qkv: jax.Array, mask: jax.Array | None) -> jax.Array:
-    query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    scores = scores * query.shape[-1] ** -0.5
+    batch, tokens, _, heads, size = qkv.shape
+    query, key, value = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * heads, tokens, size)
+    query = query * size**-0.5
+    scores = jnp.einsum("nqd,nkd->nqk", query, key, preferred_element_type=jnp.float32)
     if mask is not None:
+        mask = jnp.repeat(mask[:, 0], heads, axis=0)
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
-    return jnp.einsum("bhqk,bhkd->bqhd", weights, value)
+    attended = jnp.einsum("nqk,nkd->nqd", weights, value)
+    return attended.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
 
 
 def gelu(x: jax.Array) -> jax.Array:
