@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from supclap_jax.config import ConfigError, flatten, nearest_key, validate
 from supclap_jax.data.datasets import DataError
+from supclap_jax.evaluate.metric_styles import STYLES
 
 BAD_INPUT = 2
 DIVERGED = 4
@@ -54,10 +55,18 @@ def train(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def evaluate(options: argparse.Namespace, _: list[str]) -> int:
-    """Evaluates a checkpoint on the evaluation split."""
-    from supclap_jax.train.evaluation import evaluate_run
+    """Evaluates a checkpoint: retrieval, zero-shot, and against another run."""
+    from supclap_jax.train.evaluation import Evaluation, evaluate_run
 
-    evaluate_run(options.workdir, options.step, options.json)
+    evaluation = Evaluation(
+        step=options.step,
+        data=options.data,
+        prompts=options.prompts,
+        metric_styles=tuple(dict.fromkeys(options.metric_style)),
+        relevance=options.relevance,
+        against=options.against,
+    )
+    evaluate_run(options.workdir, evaluation, options.json)
     return 0
 
 
@@ -196,10 +205,39 @@ def _parser() -> argparse.ArgumentParser:
         "--config.KEY", dest="_", metavar="VALUE", help="override one field of the recipe"
     )
 
-    command = add(evaluate, "supclap evaluate --workdir=runs/dynamic --json=result.json")
+    command = add(
+        evaluate,
+        "supclap evaluate --workdir=runs/dynamic --json=result.json\n"
+        "  supclap evaluate --workdir=runs/dynamic --against=runs/info_nce\n"
+        "  supclap evaluate --workdir=runs/dynamic --data=data/esc50 --prompts=prompts.txt\n"
+        "  supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase",
+    )
     command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
-    command.add_argument("--json", type=Path, help="write the report to this file as well")
+    command.add_argument(
+        "--data", type=Path, help="data folder; default: the one that the run was trained on"
+    )
+    command.add_argument(
+        "--against", type=Path, help="folder of a run to compare with, clip by clip"
+    )
+    command.add_argument(
+        "--prompts", type=Path, help="zero-shot templates, one with one {} on each line"
+    )
+    command.add_argument(
+        "--metric-style",
+        action="append",
+        default=[],
+        choices=STYLES,
+        help="show the metrics as this code base computes them, too; may be repeated",
+    )
+    command.add_argument(
+        "--relevance",
+        type=Path,
+        help="of dcase: CSV file with the columns query, audio_filenames (several clips a query)",
+    )
+    command.add_argument(
+        "--json", type=Path, help="write the report to this file, a confusion matrix beside it"
+    )
 
     command = add(
         export_weights,

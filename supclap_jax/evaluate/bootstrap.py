@@ -1,10 +1,12 @@
-"""Percentile bootstrap over clips: 95 % intervals for retrieval and classification.
+"""Percentile bootstrap over clips: 95 % intervals, and differences between two runs.
 
 Captions of one clip are not independent, so clips are resampled, and a clip brings all of its
-queries.
+queries. The same seed and number of clips give the same resamples, whatever is measured on them:
+two directions, languages or runs are compared on equal terms.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +16,27 @@ RESAMPLES = 1000
 LEVEL = 0.95
 
 
+class Estimate(NamedTuple):
+    """A metric on the clips there are, and on every resample of them.
+
+    Attributes:
+      value: on all clips.
+      resampled: float64 `[resamples]`.
+    """
+
+    value: float
+    resampled: np.ndarray
+
+
 def bootstrap_retrieval(
     retrieval: Retrieval, *, seed: int, resamples: int = RESAMPLES
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Metrics of both directions with their 95 % intervals over clips.
-
-    Both directions see the same resamples. Memory does not grow with `resamples`.
+) -> dict[str, dict[str, Estimate]]:
+    """Estimates of both directions; memory beside the results does not grow with `resamples`.
 
     Returns:
-      `{"text_to_audio": {"R@1": {"value": v, "low": l, "high": h}, "R@5": ..., "R@10": ...,
-      "median_rank": ..., "mean_rank": ..., "mAP@10": ...}, "audio_to_text": {...}}`; R@k and
-      mAP@10 in percent, ranks from 1.
+      `{"text_to_audio": {"R@1": Estimate, "R@5": ..., "R@10": ..., "median_rank": ...,
+      "mean_rank": ..., "mAP@10": ...}, "audio_to_text": {...}}`; R@k and mAP@10 in percent, ranks
+      from 1.
     """
     return {
         direction: _bootstrap_queries(queries, len(retrieval.audio_to_text.rank), seed, resamples)
@@ -32,13 +44,46 @@ def bootstrap_retrieval(
     }
 
 
-def bootstrap_mean(
-    values: np.ndarray, *, seed: int, resamples: int = RESAMPLES
-) -> dict[str, float]:
-    """Mean of `values [clips]` with its 95 % interval: `{"value": v, "low": l, "high": h}`."""
+def bootstrap_mean(values: np.ndarray, *, seed: int, resamples: int = RESAMPLES) -> Estimate:
+    """The mean of `values [clips]`."""
     values = np.asarray(values, np.float64)
     means = [count @ values / len(values) for count in resample_clips(len(values), seed, resamples)]
-    return interval(values.mean(), means)
+    return Estimate(values.mean(), np.array(means))
+
+
+def interval(estimate: Estimate) -> dict[str, float]:
+    """The value with the central 95 % range of the resampled ones: `{"value", "low", "high"}`."""
+    low, high = np.quantile(estimate.resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"value": float(estimate.value), "low": float(low), "high": float(high)}
+
+
+def average(estimates: Iterable[Estimate]) -> Estimate:
+    """The mean of several metrics of the same clips, resample by resample."""
+    values, resampled = zip(*estimates, strict=True)
+    return Estimate(float(np.mean(values)), np.mean(resampled, axis=0))
+
+
+def difference(ours: Estimate, theirs: Estimate) -> dict[str, float]:
+    """Our metric less theirs on the same clips: paired bootstrap over clips.
+
+    Each resample draws clips once and measures both runs on them, so what makes a clip hard for
+    both cancels out. With d the difference on a resample and B resamples,
+
+        p = min(1, 2 min(1 + #{d <= 0}, 1 + #{d >= 0}) / (B + 1)),
+
+    the two-sided level at which the percentile interval just reaches zero; its least value is
+    2 / (B + 1), and runs that do not differ have 1 (Efron & Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 15).
+
+    Returns:
+      `{"value", "low", "high", "p_value"}`.
+    """
+    resampled = ours.resampled - theirs.resampled
+    tail = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
+    return {
+        **interval(Estimate(ours.value - theirs.value, resampled)),
+        "p_value": float(min(1.0, 2 * tail / (len(resampled) + 1))),
+    }
 
 
 def resample_clips(clips: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
@@ -52,17 +97,11 @@ def resample_clips(clips: int, seed: int, resamples: int) -> Iterator[np.ndarray
         yield np.bincount(rng.integers(clips, size=clips), minlength=clips)
 
 
-def interval(value: float, resampled: list[float]) -> dict[str, float]:
-    """`value` with the central 95 % range of its resampled values."""
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"value": float(value), "low": float(low), "high": float(high)}
-
-
 def _bootstrap_queries(
     queries: Queries, clips: int, seed: int, resamples: int
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Estimate]:
     resampled = [rank_metrics(queries, count) for count in resample_clips(clips, seed, resamples)]
     return {
-        metric: interval(value, [metrics[metric] for metrics in resampled])
+        metric: Estimate(value, np.array([metrics[metric] for metrics in resampled]))
         for metric, value in rank_metrics(queries).items()
     }

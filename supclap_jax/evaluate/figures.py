@@ -1,4 +1,4 @@
-"""Figures of a training run and of the similarity of a few test pairs, written as PNG files."""
+"""Figures of a training run, of a few test pairs and of zero-shot errors, written as PNG files."""
 
 import json
 import unicodedata
@@ -25,6 +25,8 @@ _NEUTRAL_COLOUR = "#37352f"
 _SMOOTHING_SHARE = 0.02
 _FEW_POINTS = 30
 _ANNOTATED_PAIRS = 12
+_ANNOTATED_CLASSES = 20
+_LABELLED_CLASSES = 60
 _FONTS_BY_SCRIPT = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -105,6 +107,48 @@ def similarity_figure(similarity: np.ndarray, labels: Sequence[str], path: str |
         axes = figure.subplots()
         _draw_matrix(axes, similarity)
         _label_pairs(axes, labels)
+        return _save(figure, Path(path))
+
+
+def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) -> Path:
+    """Draws which class the clips of each class were taken for.
+
+    Args:
+      count: int `[classes, classes]`, clips of the row's class that were taken for the column's.
+        Rows are drawn as shares; a row without clips stays blank.
+      names: `[classes]`; up to 60 classes they are shortened to 24 columns, beyond to 16.
+      path: the PNG file to write. It grows with the number of classes, so that names stay legible.
+    """
+    count = np.asarray(count)
+    classes = len(names)
+    if count.shape != (classes, classes) or count.min() < 0:
+        raise ValueError(
+            f"count must hold no negative numbers and have shape [{classes}, {classes}] for "
+            f"{classes} names, got {list(count.shape)}."
+        )
+    many = classes > _LABELLED_CLASSES
+    inches, font = (0.085, 5) if many else (0.2, 8) if classes > _ANNOTATED_CLASSES else (0.42, 9)
+    share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
+    with rc_context({**_STYLE, "axes.grid": False}):
+        side = max(inches * classes, 2.5)
+        figure = _figure(width=side + 2.0, height=side + 1.6, layout=None)
+        axes = figure.subplots()
+        image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+        figure.colorbar(image, ax=axes, label="Clips of the class (%)", shrink=0.6, pad=0.02)
+        labels = [shorten(name.replace("_", " "), 16 if many else 24) for name in names]
+        axes.set_yticks(range(classes), labels, fontsize=font)
+        axes.set_xticks(range(classes), labels, fontsize=font, rotation=90)
+        axes.tick_params(length=0, pad=2)
+        axes.set_xlabel("Taken for")
+        axes.set_ylabel("Class")
+        if classes <= _ANNOTATED_CLASSES:
+            for (row, column), value in np.ndenumerate(share):
+                if count[row, column]:
+                    colour = "white" if value > 0.6 else "black"
+                    text = f"{100 * value:.0f}"
+                    axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+        right = np.trace(count) / max(count.sum(), 1)
+        axes.set_title(f"Zero-shot: {count.sum():,} clips, {100 * right:.1f} % right")
         return _save(figure, Path(path))
 
 

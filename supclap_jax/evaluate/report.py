@@ -1,18 +1,61 @@
-"""The evaluation of a model on one split: retrieval by language, zero-shot, tables, JSON."""
+"""The evaluation of a model on one split, in three steps: outcomes, estimates, report.
+
+`score` says what the model did with each clip, `estimate` measures that with a bootstrap over
+clips, and `report` and `compare` put the measures of one or two models into a dict for JSON.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.table import Table
 
-from supclap_jax.data.datasets import Clips
-from supclap_jax.evaluate.bootstrap import bootstrap_retrieval
+from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.evaluate import metric_styles, zero_shot
+from supclap_jax.evaluate.bootstrap import (
+    Estimate,
+    average,
+    bootstrap_mean,
+    bootstrap_retrieval,
+    difference,
+    interval,
+)
 from supclap_jax.evaluate.embed import Embedder
-from supclap_jax.evaluate.retrieval import rank_embeddings, retrieval_table
-from supclap_jax.evaluate.zero_shot import label_prompts, zero_shot
+from supclap_jax.evaluate.languages import mean_rank_variance
+from supclap_jax.evaluate.retrieval import Retrieval, rank_embeddings, retrieval_table
 
 PROMPT_LANGUAGE = "eng_Latn"
-METRICS = ("R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10")
-DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
+
+
+class Scores(NamedTuple):
+    """Outcomes of one model, clip by clip.
+
+    Attributes:
+      clips: how many were embedded.
+      retrieval: by language, the headline one first; over the clips with captions in all of them.
+      zero_shot: of the clips with a label, or None.
+      annotated: average precision of DCASE's annotated queries, or None.
+    """
+
+    clips: int
+    retrieval: dict[str, Retrieval]
+    zero_shot: zero_shot.Classification | None
+    annotated: np.ndarray | None
+
+
+class Estimates(NamedTuple):
+    """Bootstrapped metrics of one model.
+
+    Attributes:
+      per_language: language -> direction -> metric.
+      average: direction -> metric, the mean over languages; empty with fewer than two.
+      accuracy: zero-shot, in percent, or None.
+    """
+
+    per_language: dict[str, dict[str, dict[str, Estimate]]]
+    average: dict[str, dict[str, Estimate]]
+    accuracy: Estimate | None
 
 
 def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dict[str, float]]:
@@ -22,28 +65,146 @@ def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dic
     return retrieval_table(rank_embeddings(audio, text, owner))
 
 
-def evaluate(embedder: Embedder, variables: dict, clips: Clips, config: ConfigDict) -> dict:
-    """Retrieval with 95 % intervals in every language, and zero-shot over single-event clips.
+def score(
+    embedder: Embedder,
+    variables: dict,
+    clips: Clips,
+    config: ConfigDict,
+    *,
+    templates: Sequence[str] = zero_shot.PROMPTS,
+    relevance: Path | None = None,
+) -> Scores:
+    """Embeds the clips; ranks those with captions and classifies those with labels.
+
+    Args:
+      embedder: of the model.
+      variables: of the model.
+      clips: what to evaluate.
+      config: of the run; the first of its languages that has captions is the headline one.
+        Zero-shot is left out where it does not name English.
+      templates: of the zero-shot prompts.
+      relevance: file of annotated queries in the headline language, as in DCASE 2025.
+
+    Raises:
+      DataError: there are neither captions nor usable labels, or `relevance` does not fit.
+    """
+    languages = [name for name in config.data.languages if any(clips.captions.get(name, ()))]
+    captioned = _captioned(clips, languages)
+    labelled = [index for index, label in enumerate(clips.labels) if label is not None]
+    if PROMPT_LANGUAGE not in config.data.languages:
+        labelled = []
+    if not captioned and not labelled:
+        raise DataError(
+            f"none of the {len(clips)} clips can be evaluated: expected captions in "
+            f"{', '.join(config.data.languages)} for retrieval, or labels and a run that was "
+            f"trained on {PROMPT_LANGUAGE} for zero-shot"
+        )
+    few = clips.select(captioned)
+    if relevance is not None:
+        captions = _all_captions(few, languages[0]) if captioned else []
+        queries, relevant = metric_styles.read_relevance(relevance, few, captions)
+
+    audio = embedder.audio(variables, clips)
+    retrieval, annotated, classification = {}, None, None
+    for language in languages if captioned else ():
+        text, owner = embed_captions(embedder, variables, few, language)
+        if relevance is not None and language == languages[0]:
+            annotated = metric_styles.annotated_average_precision(
+                audio[captioned], text[queries], relevant
+            )
+        retrieval[language] = rank_embeddings(audio[captioned], text, owner)
+    if labelled:
+        classification = _classify(embedder, variables, audio, clips, labelled, templates)
+    return Scores(len(clips), retrieval, classification, annotated)
+
+
+def estimate(scores: Scores, config: ConfigDict) -> Estimates:
+    """Bootstraps all metrics over clips with `config.seed` and `config.evaluate.resamples`."""
+    options = {"seed": config.seed, "resamples": config.evaluate.resamples}
+    per_language = {
+        language: bootstrap_retrieval(retrieval, **options)
+        for language, retrieval in scores.retrieval.items()
+    }
+    mean, accuracy = {}, None
+    if len(per_language) > 1:
+        mean = _map(lambda *languages: average(languages), *per_language.values())
+    if scores.zero_shot is not None:
+        accuracy = bootstrap_mean(100.0 * scores.zero_shot.correct, **options)
+    return Estimates(per_language, mean, accuracy)
+
+
+def report(
+    scores: Scores,
+    estimates: Estimates,
+    *,
+    templates: Sequence[str] = zero_shot.PROMPTS,
+    styles: Sequence[str] = (),
+) -> dict:
+    """Everything for JSON; empty dicts stand for what could not be measured.
 
     Returns:
-      `{"clips", "captions", "retrieval", "per_language", "zero_shot"}`; "captions" and "retrieval"
-      are of the first of `config.data.languages`, "zero_shot" is empty without labels or English.
+      `{"clips", "captions", "retrieval", "per_language", "languages", "zero_shot"}`, and
+      "metric_styles" where `styles`, names of `metric_styles.STYLES`, are asked for. "captions",
+      "retrieval" and "metric_styles" are of the headline language. "clips" are those of the
+      retrieval, or without captions all of them.
     """
-    audio = embedder.audio(variables, clips)
-    per_language = {}
-    for language in clips.captions:
-        text, owner = embed_captions(embedder, variables, clips, language)
-        ranked = rank_embeddings(audio, text, owner)
-        per_language[language] = bootstrap_retrieval(
-            ranked, seed=config.seed, resamples=config.evaluate.resamples
-        )
-    first = config.data.languages[0]
+    rankings = list(scores.retrieval.values())
+    headline = rankings[0] if rankings else None
+    measured = {
+        "clips": len(headline.audio_to_text.rank) if headline else scores.clips,
+        "captions": len(headline.text_to_audio.rank) if headline else 0,
+        "retrieval": {},
+        "per_language": _intervals(estimates.per_language),
+        "languages": {},
+        "zero_shot": {},
+    }
+    if headline:
+        measured["retrieval"] = next(iter(measured["per_language"].values()))
+    if estimates.average:
+        measured["languages"] = {
+            "average": _intervals(estimates.average),
+            "mean_rank_variance": mean_rank_variance(rankings),
+        }
+    if scores.zero_shot is not None:
+        measured["zero_shot"] = {
+            "accuracy": interval(estimates.accuracy),
+            "clips": len(scores.zero_shot.label),
+            "classes": len(scores.zero_shot.names),
+            "prompts": list(templates),
+            "per_fold": zero_shot.per_fold(scores.zero_shot),
+            "per_class": zero_shot.per_class(scores.zero_shot),
+        }
+    if styles and headline:
+        measured["metric_styles"] = {style: _in_style(style, scores) for style in styles}
+    return measured
+
+
+def compare(ours: Estimates, theirs: Estimates) -> dict:
+    """Our metrics less theirs on the same clips, with intervals and p-values (`difference`).
+
+    Returns:
+      `{"retrieval": {direction: {metric: {"ours", "theirs", "value", "low", "high", "p_value"}}},
+      "per_language": {language: ...}, "languages": {"average": ...}, "zero_shot": {"accuracy":
+      ...}}`; "value" is the difference, and what one of the two lacks is left out.
+    """
+    shared = [language for language in ours.per_language if language in theirs.per_language]
+    per_language = {
+        language: _differences(ours.per_language[language], theirs.per_language[language])
+        for language in shared
+    }
+    has_accuracy = ours.accuracy is not None and theirs.accuracy is not None
+    has_average = list(ours.per_language) == list(theirs.per_language) and ours.average
     return {
-        "clips": len(clips),
-        "captions": sum(map(len, clips.captions[first])),
-        "retrieval": per_language[first],
+        "retrieval": per_language[shared[0]] if shared else {},
         "per_language": per_language,
-        "zero_shot": _zero_shot(embedder, variables, audio, clips, config),
+        "languages": (
+            {"average": _differences(ours.average, theirs.average)} if has_average else {}
+        ),
+        "zero_shot": (
+            _differences({"accuracy": ours.accuracy}, {"accuracy": theirs.accuracy})
+            if has_accuracy
+            else {}
+        ),
     }
 
 
@@ -51,58 +212,68 @@ def embed_captions(
     embedder: Embedder, variables: dict, clips: Clips, language: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings `[captions, dim]` of all captions, and `[captions]` the clip of each."""
-    captions = [text for texts in clips.captions[language] for text in texts]
+    captions = _all_captions(clips, language)
     owner = np.repeat(np.arange(len(clips)), [len(texts) for texts in clips.captions[language]])
     return embedder.text(variables, captions, language), owner
 
 
-def tables(report: dict) -> list[Table]:
-    """What `evaluate` returned, for a terminal."""
-    size = f"{report['clips']:,} clips, {report['captions']:,} captions"
-    headline = Table(title=f"Retrieval: {size}; 95 % interval over clips")
-    headline.add_column("")
-    for direction in DIRECTIONS.values():
-        headline.add_column(direction, justify="right")
-    for metric in METRICS:
-        cells = (_cell(report["retrieval"][direction][metric]) for direction in DIRECTIONS)
-        headline.add_row(metric.replace("_", " "), *cells)
-    shown = [headline]
-    if len(report["per_language"]) > 1:
-        by_language = Table(title="R@1 by language of the captions")
-        by_language.add_column("")
-        for direction in DIRECTIONS.values():
-            by_language.add_column(direction, justify="right")
-        for language, retrieval in report["per_language"].items():
-            cells = (_cell(retrieval[direction]["R@1"]) for direction in DIRECTIONS)
-            by_language.add_row(language, *cells)
-        shown.append(by_language)
-    if report["zero_shot"]:
-        result = report["zero_shot"]
-        zero = Table(title="Zero-shot classification of single-event clips")
-        for name in ("clips", "classes", "accuracy %"):
-            zero.add_column(name, justify="right")
-        cell = _cell(result["accuracy"])
-        zero.add_row(f"{result['clips']:,}", str(result["classes"]), cell)
-        shown.append(zero)
-    return shown
+def _all_captions(clips: Clips, language: str) -> list[str]:
+    return [text for texts in clips.captions[language] for text in texts]
 
 
-def _zero_shot(
-    embedder: Embedder, variables: dict, audio: np.ndarray, clips: Clips, config: ConfigDict
-) -> dict:
-    labelled = [index for index, label in enumerate(clips.labels) if label is not None]
-    if not labelled or PROMPT_LANGUAGE not in config.data.languages:
-        return {}
-    names = sorted({clips.labels[index] for index in labelled})
-    return zero_shot(
-        audio[labelled],
-        embedder.text(variables, label_prompts(names), PROMPT_LANGUAGE),
-        np.array([names.index(clips.labels[index]) for index in labelled]),
+def _captioned(clips: Clips, languages: Sequence[str]) -> list[int]:
+    """The clips with captions in every one of `languages`."""
+    return [
+        index
+        for index in range(len(clips))
+        if languages and all(clips.captions[language][index] for language in languages)
+    ]
+
+
+def _classify(
+    embedder: Embedder,
+    variables: dict,
+    audio: np.ndarray,
+    clips: Clips,
+    labelled: list[int],
+    templates: Sequence[str],
+) -> zero_shot.Classification:
+    names = tuple(sorted({clips.labels[index] for index in labelled}))
+    prompts = [text for template in templates for text in zero_shot.label_prompts(names, template)]
+    embedded = embedder.text(variables, prompts, PROMPT_LANGUAGE)
+    classes_text = zero_shot.class_embeddings(embedded.reshape(len(templates), len(names), -1))
+    number = {name: index for index, name in enumerate(names)}
+    label = np.array([number[clips.labels[index]] for index in labelled])
+    folds = getattr(clips, "folds", None) or (None,) * len(clips)
+    return zero_shot.Classification(
+        predicted=zero_shot.classify(audio[labelled], classes_text, label),
+        label=label,
         names=names,
-        seed=config.seed,
-        resamples=config.evaluate.resamples,
+        folds=tuple(folds[index] for index in labelled),
     )
 
 
-def _cell(interval: dict[str, float]) -> str:
-    return f"{interval['value']:.1f}  [{interval['low']:.1f}, {interval['high']:.1f}]"
+def _in_style(style: str, scores: Scores) -> metric_styles.Table:
+    headline = next(iter(scores.retrieval.values()))
+    if style == "dcase":
+        return metric_styles.dcase(headline, scores.annotated)
+    return {"laion": metric_styles.laion, "cacophony": metric_styles.cacophony}[style](headline)
+
+
+def _intervals(estimates: dict) -> dict:
+    return _map(interval, estimates)
+
+
+def _differences(ours: dict, theirs: dict) -> dict:
+    def both(our: Estimate, their: Estimate) -> dict[str, float]:
+        values = {"ours": float(our.value), "theirs": float(their.value)}
+        return values | difference(our, their)
+
+    return _map(both, ours, theirs)
+
+
+def _map(function: Callable, *trees: dict) -> dict:
+    """Applies `function` to the estimates of nested dicts of the same keys."""
+    if isinstance(trees[0], Estimate):
+        return function(*trees)
+    return {key: _map(function, *(tree[key] for tree in trees)) for key in trees[0]}

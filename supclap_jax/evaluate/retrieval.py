@@ -14,10 +14,10 @@ import numpy as np
 RECALL_DEPTHS = (1, 5, 10)
 AVERAGE_PRECISION_DEPTH = 10
 BLOCK_SIZE = 1024
+NEVER = np.iinfo(np.int64).max  # the rank of a relevant candidate that is not there
 
 _FIXED_POINT = 2.0**26
 _NORM_TOLERANCE = 0.01
-_NEVER = np.iinfo(np.int64).max
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -29,11 +29,15 @@ class Queries(NamedTuple):
       rank: int `[queries]`, the rank of the best relevant candidate, from 1.
       average_precision: float64 `[queries]` in [0, 1], cut off at rank 10.
       clip: int `[queries]`, the clip that each query belongs to.
+      hit_rank: int `[queries, hits]`, the ranks of up to ten relevant candidates, the best ones, in
+        the order in which the candidates were given; places left over hold `NEVER`. Equal ones
+        rank in that order, too.
     """
 
     rank: np.ndarray
     average_precision: np.ndarray
     clip: np.ndarray
+    hit_rank: np.ndarray
 
 
 class Retrieval(NamedTuple):
@@ -89,11 +93,12 @@ def rank_similarity(
     caption_rank = np.empty(len(owner), np.int64)
     caption_rank[order] = ranking.caption_rank
     return Retrieval(
-        Queries(caption_rank, _reciprocal_rank(caption_rank), owner),
+        Queries(caption_rank, _reciprocal_rank(caption_rank), owner, caption_rank[:, None]),
         Queries(
             ranking.hit_rank[0],
             _average_precision(ranking.hit_rank, np.bincount(owner)),
             np.arange(ranking.hit_rank.shape[1]),
+            np.take_along_axis(ranking.hit_rank, np.argsort(ranking.hit, axis=0), axis=0).T,
         ),
     )
 
@@ -161,13 +166,14 @@ def check_embeddings(name: str, embeddings: np.ndarray, dim: int | None = None) 
 
 class _SortedRanking(NamedTuple):
     caption_rank: np.ndarray  # [captions]
-    hit_rank: np.ndarray  # [depth, clips], ascending; _NEVER once a clip's captions run out
+    hit_rank: np.ndarray  # [depth, clips], ascending; NEVER once a clip's captions run out
+    hit: np.ndarray  # [depth, clips], which caption it is; past the last one likewise
 
 
 def _rank_sorted(similarity: Similarity, owner: np.ndarray, block_size: int) -> _SortedRanking:
     """Ranks of captions that are sorted by owner."""
     own_score = _own_scores(similarity, owner, block_size)
-    hit_score = _best_own_scores(own_score, owner)
+    hit_score, hit = _best_own_scores(own_score, owner)
     depth, clip_count = hit_score.shape
     ahead_of_caption = np.zeros(len(owner), np.int64)
     ahead_of_hit = np.zeros((depth, clip_count), np.int64)
@@ -179,13 +185,13 @@ def _rank_sorted(similarity: Similarity, owner: np.ndarray, block_size: int) -> 
             irrelevant[own, owner[captions[own]] - clips[0]] = -np.inf
             not_below = irrelevant >= own_score[captions, None]
             ahead_of_caption[captions] += np.count_nonzero(not_below, axis=1)
-            for hit in range(depth):
-                not_below = irrelevant >= hit_score[hit, clips]
-                ahead_of_hit[hit, clips] += np.count_nonzero(not_below, axis=0)
+            for place in range(depth):
+                not_below = irrelevant >= hit_score[place, clips]
+                ahead_of_hit[place, clips] += np.count_nonzero(not_below, axis=0)
 
     hit_rank = 1 + np.arange(depth)[:, None] + ahead_of_hit
     missing = np.isposinf(hit_score)
-    return _SortedRanking(1 + ahead_of_caption, np.where(missing, _NEVER, hit_rank))
+    return _SortedRanking(1 + ahead_of_caption, np.where(missing, NEVER, hit_rank), hit)
 
 
 def _own_scores(similarity: Similarity, owner: np.ndarray, block_size: int) -> np.ndarray:
@@ -198,8 +204,11 @@ def _own_scores(similarity: Similarity, owner: np.ndarray, block_size: int) -> n
     return scores
 
 
-def _best_own_scores(own_score: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Best scores `[depth, clips]` of each clip's own captions, best first, then +inf."""
+def _best_own_scores(own_score: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and indices `[depth, clips]` of each clip's best own captions, best first.
+
+    Past a clip's last caption the scores are +inf and the indices beyond all captions.
+    """
     caption_count = np.bincount(owner)
     depth = min(caption_count.max(), AVERAGE_PRECISION_DEPTH)
     first_caption = np.cumsum(caption_count) - caption_count
@@ -208,7 +217,9 @@ def _best_own_scores(own_score: np.ndarray, owner: np.ndarray) -> np.ndarray:
     kept = place < depth
     best = np.full((depth, len(caption_count)), np.inf)
     best[place[kept], owner[kept]] = own_score[best_first[kept]]
-    return best
+    caption = np.full(best.shape, len(owner))
+    caption[place[kept], owner[kept]] = best_first[kept]
+    return best, caption
 
 
 def _reciprocal_rank(rank: np.ndarray) -> np.ndarray:

@@ -1,16 +1,61 @@
-"""Zero-shot classification: the class whose prompt is nearest to the clip."""
+"""Zero-shot classification: the class whose prompts are nearest to the clip."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from supclap_jax.evaluate.bootstrap import RESAMPLES, bootstrap_mean
+from supclap_jax.data.datasets import DataError
 from supclap_jax.evaluate.retrieval import BLOCK_SIZE, check_embeddings, exact_similarity
 
-PROMPT = "This is a sound of {}."
+PROMPTS = ("This is a sound of {}.",)
 
 
-def label_prompts(labels: Sequence[str], prompt: str = PROMPT) -> list[str]:
+class Classification(NamedTuple):
+    """What each clip was taken for.
+
+    Attributes:
+      predicted: int `[clips]`, in `[0, classes)`.
+      label: int `[clips]`, the class it is.
+      names: the class names.
+      folds: for each clip the fold of the data set it belongs to, or None.
+    """
+
+    predicted: np.ndarray
+    label: np.ndarray
+    names: tuple[str, ...]
+    folds: tuple[int | None, ...]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Bool `[clips]`."""
+        return self.predicted == self.label
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """Templates from a text file, one with one `{}` on each line; empty lines are skipped.
+
+    Raises:
+      DataError: there is no such file, or a line is not a template.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the prompts in {str(path)!r}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip() and line.count("{}") != 1:
+            raise DataError(
+                f"{path}, line {number}: {line.strip()!r} is no template; expected text with {{}} "
+                f"once, such as {PROMPTS[0]!r}"
+            )
+    templates = tuple(line.strip() for line in lines if line.strip())
+    if not templates:
+        raise DataError(f"{path} holds no templates; write one a line, such as {PROMPTS[0]!r}")
+    return templates
+
+
+def label_prompts(labels: Sequence[str], prompt: str = PROMPTS[0]) -> list[str]:
     """One prompt per label, underscores read as spaces: "This is a sound of dog bark."
 
     Args:
@@ -22,63 +67,76 @@ def label_prompts(labels: Sequence[str], prompt: str = PROMPT) -> list[str]:
     return [prompt.replace("{}", label.replace("_", " ")) for label in labels]
 
 
-def zero_shot(
-    audio: np.ndarray,
-    classes_text: np.ndarray,
-    label: np.ndarray,
-    *,
-    names: Sequence[str],
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> dict:
-    """Accuracy of taking the nearest class, in percent, with its 95 % interval over clips.
+def class_embeddings(prompts: np.ndarray) -> np.ndarray:
+    """The normalised mean of a class's prompts.
 
-    A clip is right if its class scores above every other class; a tie is wrong.
+    Args:
+      prompts: `[templates, classes, dim]`, unit rows.
+
+    Returns:
+      `[classes, dim]`, unit rows.
+    """
+    mean = prompts.mean(axis=0)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def classify(audio: np.ndarray, classes_text: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The nearest class of each clip; int `[clips]`.
+
+    A clip is taken for its own class only if that scores above every other; a tie is wrong.
 
     Args:
       audio: `[clips, dim]`, unit rows.
-      classes_text: `[classes, dim]`, unit rows, the embedded prompts.
+      classes_text: `[classes, dim]`, unit rows.
       label: int `[clips]` in `[0, classes)`.
-      names: `[classes]` class names, all different.
-      seed: of the bootstrap.
-      resamples: of the bootstrap.
-
-    Returns:
-      `{"accuracy": {"value": v, "low": l, "high": h}, "clips": N, "classes": C, "per_class":
-      {name: {"accuracy": a, "clips": n}}}`. Classes without a clip are left out of `per_class`.
     """
     audio = check_embeddings("audio", audio)
     classes_text = check_embeddings("classes_text", classes_text, dim=audio.shape[1])
-    label = _check_labels(label, names, clips=len(audio), classes=len(classes_text))
-    percent = 100.0 * _is_nearest(audio, classes_text, label)
-    clip_count = np.bincount(label, minlength=len(names))
-    percent_sum = np.bincount(label, weights=percent, minlength=len(names))
+    label = _check_labels(label, clips=len(audio), classes=len(classes_text))
+    predicted = np.empty(len(audio), np.int64)
+    for start in range(0, len(audio), BLOCK_SIZE):
+        own = label[start : start + BLOCK_SIZE]
+        clip = np.arange(len(own))
+        scores = exact_similarity(audio[start : start + BLOCK_SIZE], classes_text)
+        own_score = scores[clip, own]
+        scores[clip, own] = -np.inf
+        other = scores.argmax(axis=1)
+        predicted[start + clip] = np.where(own_score > scores[clip, other], own, other)
+    return predicted
+
+
+def confusion(classification: Classification) -> np.ndarray:
+    """How many clips of each class (row) were taken for each class; int `[classes, classes]`."""
+    count = np.zeros((len(classification.names),) * 2, np.int64)
+    np.add.at(count, (classification.label, classification.predicted), 1)
+    return count
+
+
+def per_class(classification: Classification) -> dict[str, dict[str, float | int]]:
+    """`{name: {"accuracy": percent, "clips": n}}`, without classes that no clip belongs to."""
+    return _by_group(classification, classification.names, classification.label)
+
+
+def per_fold(classification: Classification) -> dict[str, dict[str, float | int]]:
+    """`{fold: {"accuracy": percent, "clips": n}}`; empty where the data set has no folds."""
+    folds = [fold for fold in classification.folds if fold is not None]
+    if len(folds) < len(classification.folds):
+        return {}
+    numbers, group = np.unique(folds, return_inverse=True)
+    return _by_group(classification, [str(number) for number in numbers], group)
+
+
+def _by_group(classification: Classification, names: Sequence[str], group: np.ndarray) -> dict:
+    clips = np.bincount(group, minlength=len(names))
+    correct = np.bincount(group, weights=classification.correct, minlength=len(names))
     return {
-        "accuracy": bootstrap_mean(percent, seed=seed, resamples=resamples),
-        "clips": len(audio),
-        "classes": len(classes_text),
-        "per_class": {
-            name: {"accuracy": float(total / clips), "clips": int(clips)}
-            for name, total, clips in zip(names, percent_sum, clip_count, strict=True)
-            if clips
-        },
+        name: {"accuracy": float(100 * correct[i] / clips[i]), "clips": int(clips[i])}
+        for i, name in enumerate(names)
+        if clips[i]
     }
 
 
-def _is_nearest(audio: np.ndarray, classes_text: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Whether each clip's own class scores strictly above all others; bool `[clips]`."""
-    correct = np.empty(len(audio), bool)
-    for start in range(0, len(audio), BLOCK_SIZE):
-        clips = slice(start, start + BLOCK_SIZE)
-        scores = exact_similarity(audio[clips], classes_text)
-        own_score = np.take_along_axis(scores, label[clips, None], axis=1)
-        correct[clips] = np.count_nonzero(scores >= own_score, axis=1) == 1
-    return correct
-
-
-def _check_labels(
-    label: np.ndarray, names: Sequence[str], *, clips: int, classes: int
-) -> np.ndarray:
+def _check_labels(label: np.ndarray, *, clips: int, classes: int) -> np.ndarray:
     label = np.asarray(label)
     if label.shape != (clips,) or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(
@@ -88,10 +146,5 @@ def _check_labels(
     if label.min() < 0 or label.max() >= classes:
         raise ValueError(
             f"label must lie in [0, {classes}), got values from {label.min()} to {label.max()}."
-        )
-    if len(names) != classes or len(set(names)) != classes:
-        raise ValueError(
-            f"names must be {classes} different class names, one per row of classes_text, "
-            f"got {len(names)} of which {len(set(names))} differ."
         )
     return label

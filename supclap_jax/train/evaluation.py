@@ -1,11 +1,16 @@
 """Evaluation of a run's checkpoint on the evaluation split: tables, JSON and figures."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+from supclap_jax.config import ConfigError
+from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.embed import Embedder
-from supclap_jax.evaluate.figures import similarity_figure, training_figures
-from supclap_jax.evaluate.report import evaluate, tables
+from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
+from supclap_jax.evaluate.report import Scores, compare, estimate, report, score
+from supclap_jax.evaluate.tables import tables
 from supclap_jax.train.checkpoint import open_run
 from supclap_jax.train.logging import console
 from supclap_jax.train.loop import load_clips, variables_of
@@ -16,47 +21,139 @@ from supclap_jax.train.workdir import load_tokenizer
 CLIPS_IN_FIGURE = 12
 
 
-def evaluate_run(workdir: Path, step: int | None = None, out: Path | None = None) -> None:
-    """Prints the tables of a checkpoint; those of the best one go into `workdir`, with figures.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate, beside the best checkpoint on the run's own evaluation split.
+
+    Attributes:
+      step: another checkpoint.
+      data: another data folder.
+      prompts: file of zero-shot templates.
+      metric_styles: whose metrics to show beside the correct ones, of `metric_styles.STYLES`.
+      relevance: file of annotated queries, for the style "dcase".
+      against: folder of a run to compare with, at its best checkpoint.
+    """
+
+    step: int | None = None
+    data: Path | None = None
+    prompts: Path | None = None
+    metric_styles: tuple[str, ...] = ()
+    relevance: Path | None = None
+    against: Path | None = None
+
+
+def evaluate_run(
+    workdir: Path, evaluation: Evaluation = Evaluation(), out: Path | None = None
+) -> None:
+    """Prints the tables of a checkpoint.
+
+    The plain evaluation also goes into `workdir`, with figures; any other leaves it as it is.
 
     Args:
       workdir: of the run.
-      step: of the checkpoint; by default the best on validation. A checkpoint asked for leaves
-        `workdir` as it is.
-      out: a further file for the JSON.
+      evaluation: what to evaluate.
+      out: a further file for the JSON; a confusion matrix goes beside it, as `.confusion.png`.
 
     Raises:
       ConfigError: there is no run, or no such checkpoint.
-      DataError: the data of the run cannot be read.
+      DataError: the data cannot be read, or differ from those of the run to compare with.
     """
-    best = step is None
-    config, checkpoints, step = open_run(workdir, step)
-    clips = load_clips(config, "evaluation")
-    mesh = make_mesh(config.mesh.data, config.batch_size)
-    state, _ = checkpoints.restore(step, abstract_states(config, mesh))
-    checkpoints.close()
-    variables = variables_of(state, config)
-    tokenizer = load_tokenizer(config, workdir)
-    embedder = Embedder(make_model(config), tokenizer, config, batch_sharding(mesh))
+    if evaluation.relevance and "dcase" not in evaluation.metric_styles:
+        raise ConfigError("--relevance is only used by --metric-style=dcase; add that, or leave it")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError(f"cannot write {str(out)!r}; expected a file in an existing folder")
+    templates = zero_shot.PROMPTS
+    if evaluation.prompts:
+        templates = zero_shot.read_prompts(evaluation.prompts)
+    options = {"templates": templates, "relevance": evaluation.relevance}
 
-    with console.status(f"evaluating step {step} on {len(clips):,} clips"):
-        report = {"step": step, **evaluate(embedder, variables, clips, config)}
-    for table in tables(report):
+    run = _Run(workdir, evaluation.step, evaluation.data)
+    other = _Run(evaluation.against, None, evaluation.data) if evaluation.against else None
+    clips = load_clips(run.config, "evaluation")
+    if other:
+        _check_same_clips(run, clips, other)
+    run.restore()
+    with console.status(f"evaluating step {run.step} on {len(clips):,} clips"):
+        scores = score(run.embedder, run.variables, clips, run.config, **options)
+        estimates = estimate(scores, run.config)
+        styles = evaluation.metric_styles
+        result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
+    if other:
+        other.restore()
+        with console.status(f"evaluating step {other.step} of {evaluation.against}"):
+            their_scores = score(other.embedder, other.variables, clips, other.config, **options)
+            result["against"] = {
+                "workdir": str(evaluation.against),
+                "step": other.step,
+                **compare(estimates, estimate(their_scores, run.config)),
+            }
+    for table in tables(result):
         console.print(table)
-    console.print(f"Checkpoint of step {step}.")
-    reports = [workdir / "evaluation.json"] * best + [out] * (out is not None)
-    for path in reports:
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    figures = _draw(workdir, config, embedder, variables, clips) if best else []
-    for path in [*reports, *figures]:
+    console.print(f"Checkpoint of step {run.step}.")
+
+    written = []
+    if evaluation == Evaluation():
+        figures = workdir / "figures"
+        written += _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
+        written += _draw(workdir / "metrics.jsonl", figures, run, clips)
+    if out is not None:
+        written += _write(result, out, scores, out.with_suffix(".confusion.png"))
+    for path in written:
         console.print(f"Written: {path}", soft_wrap=True)
 
 
-def _draw(workdir: Path, config, embedder: Embedder, variables: dict, clips) -> list[Path]:
-    folder = workdir / "figures"
-    figures = training_figures(workdir / "metrics.jsonl", folder)
-    few = clips.select(range(min(CLIPS_IN_FIGURE, len(clips))))
-    language = config.data.languages[0]
+class _Run:
+    """A checkpoint of a run: `config` and `step`; once restored `variables` and `embedder`."""
+
+    def __init__(self, workdir: Path, step: int | None, data: Path | None):
+        self._workdir = workdir
+        self.config, self._checkpoints, self.step = open_run(workdir, step)
+        if data is not None:
+            self.config.data.path = str(data)
+
+    def restore(self) -> None:
+        """Reads the parameters and the tokenizer."""
+        mesh = make_mesh(self.config.mesh.data, self.config.batch_size)
+        state, _ = self._checkpoints.restore(self.step, abstract_states(self.config, mesh))
+        self._checkpoints.close()
+        self.variables = variables_of(state, self.config)
+        tokenizer = load_tokenizer(self.config, self._workdir)
+        self.embedder = Embedder(
+            make_model(self.config), tokenizer, self.config, batch_sharding(mesh)
+        )
+
+
+def _check_same_clips(run: _Run, clips: Clips, other: _Run) -> None:
+    if other.config.data == run.config.data:
+        return
+    theirs = load_clips(other.config, "evaluation")
+    if clips.fingerprint() != theirs.fingerprint():
+        raise DataError(
+            f"the two runs have different evaluation clips or captions: {len(clips)} clips with "
+            f"{', '.join(clips.captions)} in {run.config.data.path!r}, {len(theirs)} with "
+            f"{', '.join(theirs.captions)} in {other.config.data.path!r}; evaluate both on the "
+            "same with --data=DIR"
+        )
+
+
+def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]:
+    """The JSON file, and the confusion matrix where there is one."""
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if scores.zero_shot is None:
+        return [path]
+    figure.parent.mkdir(exist_ok=True)
+    count = zero_shot.confusion(scores.zero_shot)
+    return [path, confusion_figure(count, scores.zero_shot.names, figure)]
+
+
+def _draw(metrics: Path, folder: Path, run: _Run, clips: Clips) -> list[Path]:
+    figures = training_figures(metrics, folder)
+    language = run.config.data.languages[0]
+    captioned = [index for index, texts in enumerate(clips.captions.get(language, ())) if texts]
+    if not captioned:
+        return figures
+    few = clips.select(captioned[:CLIPS_IN_FIGURE])
     captions = [texts[0] for texts in few.captions[language]]
-    similarity = embedder.text(variables, captions, language) @ embedder.audio(variables, few).T
+    text = run.embedder.text(run.variables, captions, language)
+    similarity = text @ run.embedder.audio(run.variables, few).T
     return [*figures, similarity_figure(similarity, captions, folder / "similarity.png")]

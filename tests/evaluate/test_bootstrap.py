@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from supclap_jax.evaluate.bootstrap import bootstrap_mean, bootstrap_retrieval, resample_clips
+from supclap_jax.evaluate.bootstrap import (
+    Estimate,
+    average,
+    bootstrap_mean,
+    bootstrap_retrieval,
+    difference,
+    interval,
+    resample_clips,
+)
 from supclap_jax.evaluate.retrieval import rank_similarity
 
 METRICS = ["R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10"]
@@ -38,7 +46,7 @@ def test_matches_a_plain_loop_over_the_same_draws():
         assert list(table[direction]) == METRICS
         for i, metric in enumerate(METRICS):
             expected = {"value": value[i], "low": low[i], "high": high[i]}
-            assert table[direction][metric] == pytest.approx(expected, abs=1e-9)
+            assert interval(table[direction][metric]) == pytest.approx(expected, abs=1e-9)
 
 
 def test_mean_matches_a_plain_loop_over_the_same_draws():
@@ -47,30 +55,37 @@ def test_mean_matches_a_plain_loop_over_the_same_draws():
     means = [np.mean(values[rng.integers(23, size=23)]) for _ in range(80)]
     low, high = np.percentile(means, [2.5, 97.5])
     expected = {"value": values.mean(), "low": low, "high": high}
-    assert bootstrap_mean(values, seed=9, resamples=80) == pytest.approx(expected, abs=1e-12)
+    estimate = bootstrap_mean(values, seed=9, resamples=80)
+    assert interval(estimate) == pytest.approx(expected, abs=1e-12)
 
 
 def test_seed_decides_the_intervals():
     results = retrieval(clips=40, captions=200)
-    table = bootstrap_retrieval(results, seed=1, resamples=200)
-    assert table == bootstrap_retrieval(results, seed=1, resamples=200)
-    other = bootstrap_retrieval(results, seed=2, resamples=200)
-    assert table["text_to_audio"]["mean_rank"] != other["text_to_audio"]["mean_rank"]
+    one, same, other = (
+        bootstrap_retrieval(results, seed=seed, resamples=200)["text_to_audio"]["mean_rank"]
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one.resampled, same.resampled)
+    assert interval(one) != interval(other)
 
 
 def test_intervals_contain_the_value():
     table = bootstrap_retrieval(retrieval(clips=100, captions=500), seed=0)
     for metrics in table.values():
-        for entry in metrics.values():
+        for estimate in metrics.values():
+            entry = interval(estimate)
             assert entry["low"] <= entry["value"] <= entry["high"]
-        assert metrics["mAP@10"]["low"] < metrics["mAP@10"]["high"]
+        entry = interval(metrics["mAP@10"])
+        assert entry["low"] < entry["high"]
 
 
 def test_width_shrinks_with_the_root_of_the_number_of_clips():
     values = np.random.default_rng(0).standard_normal(6400)
     widths = [
         entry["high"] - entry["low"]
-        for entry in (bootstrap_mean(values[:n], seed=0, resamples=2000) for n in (400, 6400))
+        for entry in (
+            interval(bootstrap_mean(values[:n], seed=0, resamples=2000)) for n in (400, 6400)
+        )
     ]
     assert widths[0] == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.15)
@@ -78,7 +93,7 @@ def test_width_shrinks_with_the_root_of_the_number_of_clips():
 
 def test_intervals_cover_the_true_mean_about_95_times_in_100():
     rng = np.random.default_rng(0)
-    entries = [bootstrap_mean(rng.random(100), seed=i, resamples=300) for i in range(300)]
+    entries = [interval(bootstrap_mean(rng.random(100), seed=i, resamples=300)) for i in range(300)]
     covered = np.mean([entry["low"] <= 0.5 <= entry["high"] for entry in entries])
     assert 0.90 < covered < 0.98
 
@@ -90,7 +105,7 @@ def test_captions_of_a_clip_are_drawn_together():
     five = rank_similarity(np.repeat(similarity, 5, axis=0), np.repeat(np.arange(60), 5))
     single, copied = (bootstrap_retrieval(r, seed=0)["text_to_audio"] for r in (one, five))
     for metric in METRICS:
-        assert copied[metric] == pytest.approx(single[metric])
+        assert interval(copied[metric]) == pytest.approx(interval(single[metric]))
 
 
 def test_resamples_draw_as_many_clips_as_there_are():
@@ -104,3 +119,64 @@ def test_resamples_draw_as_many_clips_as_there_are():
 def test_empty_bootstraps_are_refused(values, resamples):
     with pytest.raises(ValueError, match=f"got {len(values)} and {resamples}"):
         bootstrap_mean(values, seed=0, resamples=resamples)
+
+
+def test_average_is_taken_resample_by_resample():
+    values = np.random.default_rng(2).random((3, 31))
+    estimates = [bootstrap_mean(row, seed=4, resamples=40) for row in values]
+    mean, direct = average(estimates), bootstrap_mean(values.mean(axis=0), seed=4, resamples=40)
+    assert mean.value == pytest.approx(direct.value)
+    np.testing.assert_allclose(mean.resampled, direct.resampled)
+
+
+def test_difference_matches_a_plain_loop_over_the_same_draws():
+    ours, theirs = (retrieval(clips=19, captions=60, seed=seed) for seed in (1, 2))
+    pair = [bootstrap_retrieval(r, seed=5, resamples=70)["audio_to_text"] for r in (ours, theirs)]
+    rng = np.random.default_rng(5)
+    draws = [rng.integers(19, size=19) for _ in range(70)]
+    gaps = np.array(
+        [
+            np.subtract(*(reference_metrics(r.audio_to_text, drawn) for r in (ours, theirs)))
+            for drawn in draws
+        ]
+    )
+    for i, metric in enumerate(METRICS):
+        result = difference(pair[0][metric], pair[1][metric])
+        low, high = np.percentile(gaps[:, i], [2.5, 97.5])
+        below, above = (gaps[:, i] <= 1e-12).sum(), (gaps[:, i] >= -1e-12).sum()
+        expected = {"low": low, "high": high, "p_value": min(1, 2 * (1 + min(below, above)) / 71)}
+        assert result == pytest.approx({"value": result["value"], **expected}, abs=1e-9)
+        assert result["value"] == pytest.approx(pair[0][metric].value - pair[1][metric].value)
+
+
+def test_p_values_of_runs_that_do_not_differ_are_spread_evenly():
+    rng = np.random.default_rng(0)
+    p = []
+    for seed in range(400):
+        hard = rng.standard_normal(80)
+        ours, theirs = (hard + 0.3 * rng.standard_normal(80) for _ in range(2))
+        pair = (bootstrap_mean(values, seed=seed, resamples=200) for values in (ours, theirs))
+        p.append(difference(*pair)["p_value"])
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
+    assert 0.42 < np.mean(np.array(p) < 0.5) < 0.58
+
+
+def test_pairing_finds_what_intervals_of_the_single_runs_hide():
+    rng = np.random.default_rng(1)
+    hard = 10 * rng.standard_normal(200)
+    theirs, ours = (bootstrap_mean(hard + shift, seed=3) for shift in (0, rng.random(200)))
+    assert interval(ours)["low"] < interval(theirs)["high"]
+    result = difference(ours, theirs)
+    assert result["low"] > 0.4
+    assert result["p_value"] == pytest.approx(2 / 1001)
+    back = difference(theirs, ours)
+    assert (back["high"], back["p_value"]) == (-result["low"], result["p_value"])
+
+
+def test_p_value_and_interval_agree():
+    rng = np.random.default_rng(2)
+    for shift in np.linspace(-0.4, 0.4, 41):
+        resampled = shift + 0.15 * rng.standard_normal(999)
+        result = difference(Estimate(shift, resampled), Estimate(0.0, np.zeros(999)))
+        outside = result["low"] > 0 or result["high"] < 0
+        assert outside == (result["p_value"] < 0.05) or abs(result["p_value"] - 0.05) < 0.005

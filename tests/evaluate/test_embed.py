@@ -9,7 +9,6 @@ import pytest
 from supclap_jax.data.datasets import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.evaluate.embed import Embedder
-from supclap_jax.evaluate.report import evaluate, validate
 from supclap_jax.train.mesh import batch_sharding, make_mesh
 from supclap_jax.train.state import init_states, make_model
 
@@ -57,28 +56,3 @@ def test_batch_size_and_devices_change_nothing_to_speak_of(
     whole = embedder().audio(variables, clips)
     other = embedder(batch_size, devices).audio(variables, clips)
     np.testing.assert_allclose(other, whole, atol=1e-5)
-
-
-def test_report_has_the_promised_form(embedder, variables, clips, config):
-    config.data.languages = ("zho_Hans", "eng_Latn")
-    report = evaluate(embedder(), variables, clips, config)
-    assert (report["clips"], report["captions"]) == (28, 140)
-    assert set(report["per_language"]) == {"eng_Latn", "zho_Hans"}
-    assert report["retrieval"] == report["per_language"]["zho_Hans"]
-    assert set(report["retrieval"]) == {"text_to_audio", "audio_to_text"}
-    for direction in report["retrieval"].values():
-        assert set(direction) == {"R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10"}
-        for interval in direction.values():
-            assert interval["low"] <= interval["value"] <= interval["high"]
-    labels = [label for label in clips.labels if label]
-    assert report["zero_shot"]["clips"] == len(labels)
-    assert report["zero_shot"]["classes"] == len(set(labels))
-
-
-def test_validation_is_the_evaluation_without_intervals(embedder, variables, clips, config):
-    table = validate(embedder(), variables, clips)
-    report = evaluate(embedder(), variables, clips, config)["per_language"]["eng_Latn"]
-    assert table == {
-        direction: {name: cell["value"] for name, cell in metrics.items()}
-        for direction, metrics in report.items()
-    }

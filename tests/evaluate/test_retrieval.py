@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from supclap_jax.evaluate.retrieval import (
+    NEVER,
     exact_similarity,
     rank_embeddings,
     rank_metrics,
@@ -141,6 +142,27 @@ def test_block_size_does_not_change_the_results():
         assert_same(rank_embeddings(audio, text, owner, block_size=block_size), whole)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_hit_ranks_are_those_of_the_best_ten_in_the_order_given(seed):
+    rng = np.random.default_rng(seed)
+    clips = int(rng.integers(1, 9))
+    owner = random_owner(rng, clips, captions=clips + int(rng.integers(0, 60)))
+    levels = int(rng.choice([3, 10**6]))
+    similarity = rng.integers(levels, size=(len(owner), clips)) / levels
+    retrieval = rank_similarity(similarity, owner, block_size=int(rng.integers(1, 20)))
+    np.testing.assert_array_equal(
+        retrieval.text_to_audio.hit_rank, retrieval.text_to_audio.rank[:, None]
+    )
+    for clip in range(clips):
+        own = owner == clip
+        ranked = sorted(range(len(owner)), key=lambda j: (-similarity[j, clip], own[j], j))
+        hits = [j for j in ranked if own[j]][:10]
+        expected = [1 + ranked.index(j) for j in sorted(hits)]
+        hit_rank = retrieval.audio_to_text.hit_rank[clip]
+        np.testing.assert_array_equal(hit_rank[: len(hits)], expected)
+        assert (hit_rank[len(hits) :] == NEVER).all()
+
+
 def test_order_of_captions_does_not_matter():
     rng = np.random.default_rng(3)
     audio, owner, text = unit_rows(rng, 20, 8), random_owner(rng, 20, 70), unit_rows(rng, 70, 8)
@@ -149,8 +171,10 @@ def test_order_of_captions_does_not_matter():
     shuffled = rank_embeddings(audio, text[order], owner[order])
     for values, moved in zip(straight.text_to_audio, shuffled.text_to_audio, strict=True):
         np.testing.assert_array_equal(values[order], moved)
-    for values, same in zip(straight.audio_to_text, shuffled.audio_to_text, strict=True):
-        np.testing.assert_array_equal(values, same)
+    *values, hit_rank = straight.audio_to_text
+    *same, moved_hit_rank = shuffled.audio_to_text
+    np.testing.assert_array_equal(values, same)
+    np.testing.assert_array_equal(np.sort(hit_rank), np.sort(moved_hit_rank))
 
 
 @pytest.mark.parametrize("dtype", [np.uint64, np.int32, np.uint8])
@@ -205,7 +229,7 @@ def test_clip_weights_count_like_copies():
     similarity, owner = rng.standard_normal((40, 12)), random_owner(rng, 12, 40)
     weight = rng.integers(0, 4, size=12)
     for queries in rank_similarity(similarity, owner):
-        copied = type(queries)(*(np.repeat(x, weight[queries.clip]) for x in queries))
+        copied = type(queries)(*(np.repeat(x, weight[queries.clip], axis=0) for x in queries))
         assert rank_metrics(queries, weight) == pytest.approx(rank_metrics(copied), abs=1e-9)
 
 

@@ -1,0 +1,117 @@
+"""What an evaluation reported, for a terminal."""
+
+from rich.table import Table
+
+METRICS = ("R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10")
+DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
+STYLE_NAMES = {"laion": "LAION-CLAP", "cacophony": "Cacophony", "dcase": "DCASE 2025"}
+CLASSES_SHOWN = 50
+
+
+def tables(report: dict) -> list[Table]:
+    """The tables of `report.report`, and of `report.compare` under "against"."""
+    shown = []
+    if report["retrieval"]:
+        shown.append(_headline(report))
+    if report["languages"]:
+        shown.append(_languages(report))
+    if report["zero_shot"]:
+        shown += _zero_shot(report["zero_shot"])
+    if "against" in report:
+        shown.append(_against(report["against"]))
+    return shown
+
+
+def _headline(report: dict) -> Table:
+    size = f"{report['clips']:,} clips, {report['captions']:,} captions"
+    table = _table(f"Retrieval: {size}; 95 % interval over clips", "", *DIRECTIONS.values())
+    styles = report.get("metric_styles", {})
+    metrics = list(METRICS)
+    for style, results in styles.items():
+        for direction, result in results.items():
+            table.add_column(f"{STYLE_NAMES[style]}\n{DIRECTIONS[direction]}", justify="right")
+            metrics += [name for name in result if "@" in name and name not in metrics]
+    for metric in metrics:
+        cells = [_cell(report["retrieval"][direction].get(metric)) for direction in DIRECTIONS]
+        for results in styles.values():
+            for result in results.values():
+                cells.append(f"{result[metric]:.1f}" if metric in result else "")
+        table.add_row(metric.replace("_", " "), *cells)
+    if queries := styles.get("dcase", {}).get("text_to_audio", {}).get("queries"):
+        table.caption = f"DCASE 2025: {queries:,} queries"
+    return table
+
+
+def _languages(report: dict) -> Table:
+    table = _table("R@1 by language of the captions", "", *DIRECTIONS.values())
+    for language, retrieval in report["per_language"].items():
+        table.add_row(language, *(_cell(retrieval[direction]["R@1"]) for direction in DIRECTIONS))
+    table.add_section()
+    average = report["languages"]["average"]
+    table.add_row("average", *(_cell(average[direction]["R@1"]) for direction in DIRECTIONS))
+    variance = report["languages"]["mean_rank_variance"]
+    table.add_row("mean rank variance", *(f"{variance[name]:.1f}" for name in DIRECTIONS))
+    return table
+
+
+def _zero_shot(result: dict) -> list[Table]:
+    total = _table("Zero-shot classification of labelled clips", "clips", "classes", "accuracy %")
+    total.add_row(f"{result['clips']:,}", str(result["classes"]), _cell(result["accuracy"]))
+    count = len(result["prompts"])
+    total.caption = f"{count} prompts a class" if count > 1 else result["prompts"][0]
+    shown = [total]
+    if folds := result["per_fold"]:
+        by_fold = _table("Zero-shot by fold", "fold", "clips", "accuracy %")
+        for fold, row in folds.items():
+            by_fold.add_row(fold, f"{row['clips']:,}", f"{row['accuracy']:.1f}")
+        by_fold.add_section()
+        mean = sum(row["accuracy"] for row in folds.values()) / len(folds)
+        by_fold.add_row("mean", "", f"{mean:.1f}")
+        shown.append(by_fold)
+    classes = sorted(result["per_class"].items(), key=lambda item: -item[1]["accuracy"])
+    by_class = _table("Zero-shot by class, best first", "class", "clips", "accuracy %")
+    for place, (name, row) in enumerate(classes):
+        half = CLASSES_SHOWN // 2
+        if len(classes) <= CLASSES_SHOWN or not half <= place < len(classes) - half:
+            by_class.add_row(name, f"{row['clips']:,}", f"{row['accuracy']:.1f}")
+        elif place == half:
+            by_class.add_row(f"... {len(classes) - CLASSES_SHOWN} classes between", "", "")
+    return [*shown, by_class]
+
+
+def _against(against: dict) -> Table:
+    table = _table(
+        f"Less {against['workdir']}, step {against['step']}: paired bootstrap over clips",
+        *("", "this run", "other run", "difference", "p"),
+    )
+    for direction, name in DIRECTIONS.items():
+        for metric, row in against["retrieval"].get(direction, {}).items():
+            table.add_row(f"{name} {metric.replace('_', ' ')}", *_difference_cells(row))
+        table.add_section()
+    for direction, metrics in against["languages"].get("average", {}).items():
+        label = f"{DIRECTIONS[direction]} R@1, mean of languages"
+        table.add_row(label, *_difference_cells(metrics["R@1"]))
+    table.add_section()
+    if against["zero_shot"]:
+        row = against["zero_shot"]["accuracy"]
+        table.add_row("zero-shot accuracy", *_difference_cells(row))
+    return table
+
+
+def _difference_cells(row: dict[str, float]) -> tuple[str, ...]:
+    gap = f"{row['value']:+.1f}  [{row['low']:+.1f}, {row['high']:+.1f}]"
+    return f"{row['ours']:.1f}", f"{row['theirs']:.1f}", gap, f"{row['p_value']:.3f}"
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first, justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _cell(interval: dict[str, float] | None) -> str:
+    if interval is None:
+        return ""
+    return f"{interval['value']:.1f}  [{interval['low']:.1f}, {interval['high']:.1f}]"

@@ -1,0 +1,231 @@
+"""The report of an untrained model on a few clips: its form, and what is left out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from supclap_jax.data.datasets import DataError, read_clotho
+from supclap_jax.evaluate.bootstrap import bootstrap_mean, bootstrap_retrieval, difference
+from supclap_jax.evaluate.languages import mean_rank_variance
+from supclap_jax.evaluate.metric_styles import STYLES
+from supclap_jax.evaluate.report import compare, estimate, report, score, validate
+from supclap_jax.evaluate.tables import tables
+
+LANGUAGES = ("zho_Hans", "eng_Latn")
+
+
+class FakeEmbedder:
+    """Random unit embeddings: the same for the same file or the same text."""
+
+    def __init__(self, seed=0):
+        self.seed = seed
+
+    def audio(self, variables, clips):
+        return self._embed([path.name for path in clips.paths])
+
+    def text(self, variables, captions, language):
+        return self._embed(list(captions))
+
+    def _embed(self, names):
+        rows = [
+            np.random.default_rng([self.seed, *name.encode()]).standard_normal(24) for name in names
+        ]
+        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips(soundscape):
+    return read_clotho(Path(soundscape), "development", LANGUAGES)
+
+
+@pytest.fixture
+def evaluate(config):
+    config.data.languages = LANGUAGES
+
+    def run(clips, styles=(), **options):
+        scores = score(FakeEmbedder(), {}, clips, config, **options)
+        return report(scores, estimate(scores, config), styles=styles)
+
+    return run
+
+
+def printed(result):
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))
+    for table in tables(result):
+        console.print(table)
+    return console.export_text()
+
+
+def test_report_has_the_promised_form(evaluate, clips):
+    result = evaluate(clips)
+    assert (result["clips"], result["captions"]) == (28, 140)
+    assert list(result["per_language"]) == list(LANGUAGES)
+    assert result["retrieval"] == result["per_language"]["zho_Hans"]
+    metrics = ["R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10"]
+    for retrieval in (result["retrieval"], result["languages"]["average"]):
+        assert list(retrieval) == ["text_to_audio", "audio_to_text"]
+        for direction in retrieval.values():
+            assert list(direction) == metrics
+            for interval in direction.values():
+                assert interval["low"] <= interval["value"] <= interval["high"]
+    labels = [label for label in clips.labels if label]
+    assert result["zero_shot"]["clips"] == len(labels)
+    assert result["zero_shot"]["classes"] == len(set(labels))
+    assert result["zero_shot"]["per_fold"] == {}
+    assert "metric_styles" not in result
+    assert "28 clips, 140 captions" in printed(result)
+
+
+def test_average_and_variance_over_languages(evaluate, clips, config):
+    result = evaluate(clips)
+    scores = score(FakeEmbedder(), {}, clips, config)
+    for direction, metrics in result["languages"]["average"].items():
+        for name, cell in metrics.items():
+            values = [result["per_language"][lang][direction][name]["value"] for lang in LANGUAGES]
+            assert cell["value"] == pytest.approx(np.mean(values))
+    variance = mean_rank_variance(list(scores.retrieval.values()))
+    assert result["languages"]["mean_rank_variance"] == variance
+    assert variance["text_to_audio"] > 0
+    text = printed(result)
+    assert "mean rank variance" in text and "average" in text
+
+
+def test_validation_is_the_evaluation_without_intervals(evaluate, clips):
+    table = validate(FakeEmbedder(), {}, clips)
+    assert table == {
+        direction: {name: cell["value"] for name, cell in metrics.items()}
+        for direction, metrics in evaluate(clips)["retrieval"].items()
+    }
+
+
+def test_a_set_without_captions_is_for_zero_shot_alone(evaluate, clips):
+    labelled = clips.select([i for i, label in enumerate(clips.labels) if label])
+    complete = evaluate(labelled)
+    for captions in ({}, {name: ((),) * len(labelled) for name in LANGUAGES}):
+        result = evaluate(dataclasses.replace(labelled, captions=captions), styles=STYLES)
+        assert result["zero_shot"] == complete["zero_shot"]
+        assert (result["clips"], result["captions"]) == (len(labelled), 0)
+        assert result["retrieval"] == result["per_language"] == result["languages"] == {}
+        assert "Retrieval" not in printed(result)
+
+
+def test_a_set_without_labels_is_for_retrieval_alone(evaluate, clips):
+    result = evaluate(dataclasses.replace(clips, labels=(None,) * len(clips)))
+    assert result["zero_shot"] == {}
+    assert result["retrieval"] == evaluate(clips)["retrieval"]
+    assert "Zero-shot" not in printed(result)
+
+
+def test_a_set_with_neither_is_refused(evaluate, clips, config):
+    bare = dataclasses.replace(clips, captions={}, labels=(None,) * len(clips))
+    with pytest.raises(DataError, match="none of the 28 clips can be evaluated"):
+        evaluate(bare)
+    config.data.languages = ("fra_Latn",)
+    with pytest.raises(DataError, match="trained on eng_Latn"):
+        evaluate(dataclasses.replace(clips, captions={}))
+
+
+def test_retrieval_is_over_clips_with_captions_in_all_languages(evaluate, clips):
+    chinese = tuple(
+        () if i in (3, 7) else texts for i, texts in enumerate(clips.captions["zho_Hans"])
+    )
+    holed = dataclasses.replace(clips, captions=clips.captions | {"zho_Hans": chinese})
+    rest = clips.select([i for i in range(len(clips)) if i not in (3, 7)])
+    result = evaluate(holed)
+    assert (result["clips"], result["captions"]) == (26, 130)
+    assert result["per_language"] == evaluate(rest)["per_language"]
+    english = dataclasses.replace(clips, captions={"eng_Latn": clips.captions["eng_Latn"]})
+    assert list(evaluate(english)["per_language"]) == ["eng_Latn"]
+    assert evaluate(english)["languages"] == {}
+
+
+class FoldedClips:
+    """Clips with folds, as a prepared set has them."""
+
+    def __init__(self, clips, folds):
+        self._clips, self.folds = clips, folds
+
+    def __getattr__(self, name):
+        return getattr(self._clips, name)
+
+    def __len__(self):
+        return len(self._clips)
+
+
+def test_folds_and_prompts_of_a_labelled_set(evaluate, clips, config):
+    labelled = clips.select([i for i, label in enumerate(clips.labels) if label])
+    folds = tuple(1 + i % 3 for i in range(len(labelled)))
+    templates = ("a {} b", "{}", "the noise of {}")
+    folded = FoldedClips(labelled, folds)
+    scores = score(FakeEmbedder(), {}, folded, config, templates=templates)
+    result = report(scores, estimate(scores, config), templates=templates)["zero_shot"]
+    assert result["prompts"] == list(templates)
+    assert list(result["per_fold"]) == ["1", "2", "3"]
+
+    embedder = FakeEmbedder()
+    names = sorted(set(labelled.labels))
+    texts = [t.replace("{}", n.replace("_", " ")) for t in templates for n in names]
+    classes = embedder.text({}, texts, "eng_Latn").reshape(3, len(names), -1).sum(axis=0)
+    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    predicted = np.argmax(embedder.audio({}, labelled) @ classes.T, axis=1)
+    correct = np.array([names[p] == label for p, label in zip(predicted, labelled.labels)])
+    assert result["accuracy"]["value"] == pytest.approx(100 * correct.mean())
+    for fold, row in result["per_fold"].items():
+        own = np.array(folds) == int(fold)
+        assert row == pytest.approx({"accuracy": 100 * correct[own].mean(), "clips": own.sum()})
+    text = printed({"retrieval": {}, "languages": {}, "zero_shot": result})
+    assert "by fold" in text and "3 prompts a class" in text
+
+
+def test_styles_stand_beside_the_correct_numbers(evaluate, clips):
+    plain, styled = evaluate(clips), evaluate(clips, styles=STYLES)
+    assert styled.pop("metric_styles").keys() == set(STYLES)
+    assert styled == plain
+    text = printed(evaluate(clips, styles=STYLES))
+    assert "LAION-CLAP" in text and "Cacophony" in text and "mAP@16" in text
+    assert "140 queries" in text
+
+
+def test_annotated_queries_are_read_from_a_file(evaluate, clips, tmp_path, config):
+    path = tmp_path / "relevance.csv"
+    captions = clips.captions["zho_Hans"]
+    names = [clips.paths[i].name for i in (0, 4, 9)]
+    path.write_text(f'query,audio_filenames\n{captions[0][1]},"{names}"\n', encoding="utf-8")
+    result = evaluate(clips, styles=("dcase",), relevance=path)
+    got = result["metric_styles"]["dcase"]["text_to_audio"]
+    embedder = FakeEmbedder()
+    scores = (embedder.text({}, [captions[0][1]], "") @ embedder.audio({}, clips).T)[0]
+    ranks = sorted(1 + np.count_nonzero(scores > scores[i]) for i in (0, 4, 9))
+    precision = sum(n / rank for n, rank in enumerate(ranks, 1) if rank <= 16) / 3
+    assert got == pytest.approx({"mAP@16": 100 * precision, "queries": 1})
+
+
+def test_comparison_pairs_two_models_on_the_same_clips(clips, config):
+    config.data.languages = LANGUAGES
+    ours, theirs = (score(FakeEmbedder(seed), {}, clips, config) for seed in (0, 1))
+    result = compare(estimate(ours, config), estimate(theirs, config))
+    options = {"seed": config.seed, "resamples": config.evaluate.resamples}
+    for language in LANGUAGES:
+        pair = [bootstrap_retrieval(s.retrieval[language], **options) for s in (ours, theirs)]
+        for direction, metrics in result["per_language"][language].items():
+            for name, cell in metrics.items():
+                our, their = (estimates[direction][name] for estimates in pair)
+                assert cell == {"ours": our.value, "theirs": their.value} | difference(our, their)
+    assert result["retrieval"] == result["per_language"]["zho_Hans"]
+    our, their = (bootstrap_mean(100.0 * s.zero_shot.correct, **options) for s in (ours, theirs))
+    accuracy = result["zero_shot"]["accuracy"]
+    assert accuracy == {"ours": our.value, "theirs": their.value} | difference(our, their)
+    against = {"workdir": "runs/b", "step": 3, **result}
+    empty = {"retrieval": {}, "languages": {}, "zero_shot": {}, "against": against}
+    text = printed(empty)
+    assert "runs/b" in text and "mean of languages" in text and "zero-shot accuracy" in text
+
+
+def test_a_model_compared_with_itself_does_not_differ(clips, config):
+    config.data.languages = LANGUAGES
+    estimates = estimate(score(FakeEmbedder(), {}, clips, config), config)
+    cell = compare(estimates, estimates)["retrieval"]["text_to_audio"]["mAP@10"]
+    assert (cell["value"], cell["low"], cell["high"], cell["p_value"]) == (0, 0, 0, 1)
