@@ -131,10 +131,11 @@ def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) 
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
     with rc_context({**_STYLE, "axes.grid": False}):
         side = max(inches * classes, 2.5)
-        figure = _figure(width=side + 2.0, height=side + 1.6, layout=None)
-        axes = figure.subplots()
+        figure = _figure(width=side, height=side, layout=None)
+        axes = figure.add_axes((0, 0, 1, 1))  # names lie outside; saving makes room for them
         image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        figure.colorbar(image, ax=axes, label="Clips of the class (%)", shrink=0.6, pad=0.02)
+        bar = figure.add_axes((1 + 0.2 / side, 0.25, 0.15 / side, 0.5))
+        figure.colorbar(image, cax=bar, label="Clips of the class (%)")
         labels = [shorten(name.replace("_", " "), 16 if many else 24) for name in names]
         axes.set_yticks(range(classes), labels, fontsize=font)
         axes.set_xticks(range(classes), labels, fontsize=font, rotation=90)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from supclap_jax.evaluate.figures import (
+    confusion_figure,
     read_curves,
     shorten,
     similarity_figure,
@@ -141,3 +142,22 @@ def test_pyplot_is_not_imported():
     check = "import sys, supclap_jax.evaluate.figures; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
     assert run.stdout == "False\n"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("classes", "pixels"), [(1, 400), (10, 700), (50, 1500), (309, 3900)])
+def test_confusion_of_few_and_of_many_classes(tmp_path, classes, pixels):
+    rng = np.random.default_rng(classes)
+    count = rng.integers(3, size=(classes, classes)) + 20 * np.eye(classes, dtype=int)
+    count[-1] = 0
+    names = [f"class number {k} with_a_long_name, and a comma" for k in range(classes)]
+    path = confusion_figure(count, names, tmp_path / "confusion.png")
+    drawn = imread(path)
+    assert min(drawn.shape[:2]) > pixels
+    assert len(np.unique(drawn[::5, ::5].reshape(-1, drawn.shape[-1]), axis=0)) > 20
+
+
+@pytest.mark.parametrize("count", [np.zeros((2, 3), int), np.zeros((3, 3), int), -np.eye(2)])
+def test_confusion_that_does_not_fit_is_refused(tmp_path, count):
+    with pytest.raises(ValueError, match=r"shape \[2, 2\] for 2 names"):
+        confusion_figure(count, ["a", "b"], tmp_path / "x.png")

@@ -1,6 +1,7 @@
 """The report of an untrained model on a few clips: its form, and what is left out."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def evaluate(config):
 
 
 def printed(result):
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))
+    console = Console(width=160, record=True, file=io.StringIO())
     for table in tables(result):
         console.print(table)
     return console.export_text()
@@ -132,7 +133,7 @@ def test_retrieval_is_over_clips_with_captions_in_all_languages(evaluate, clips)
     chinese = tuple(
         () if i in (3, 7) else texts for i, texts in enumerate(clips.captions["zho_Hans"])
     )
-    holed = dataclasses.replace(clips, captions=clips.captions | {"zho_Hans": chinese})
+    holed = dataclasses.replace(clips, captions=clips.captions | {"zho_Hans": tuple(chinese)})
     rest = clips.select([i for i in range(len(clips)) if i not in (3, 7)])
     result = evaluate(holed)
     assert (result["clips"], result["captions"]) == (26, 130)
@@ -171,7 +172,9 @@ def test_folds_and_prompts_of_a_labelled_set(evaluate, clips, config):
     classes = embedder.text({}, texts, "eng_Latn").reshape(3, len(names), -1).sum(axis=0)
     classes /= np.linalg.norm(classes, axis=1, keepdims=True)
     predicted = np.argmax(embedder.audio({}, labelled) @ classes.T, axis=1)
-    correct = np.array([names[p] == label for p, label in zip(predicted, labelled.labels)])
+    correct = np.array(
+        [names[p] == label for p, label in zip(predicted, labelled.labels, strict=True)]
+    )
     assert result["accuracy"]["value"] == pytest.approx(100 * correct.mean())
     for fold, row in result["per_fold"].items():
         own = np.array(folds) == int(fold)

@@ -1,9 +1,20 @@
 import numpy as np
 import pytest
 
-from supclap_jax.evaluate.zero_shot import PROMPT, label_prompts, zero_shot
+from supclap_jax.data.datasets import DataError
+from supclap_jax.evaluate.zero_shot import (
+    PROMPTS,
+    Classification,
+    class_embeddings,
+    classify,
+    confusion,
+    label_prompts,
+    per_class,
+    per_fold,
+    read_prompts,
+)
 
-NAMES = ["dog_bark", "rain", "siren", "silence"]
+NAMES = ("dog_bark", "rain", "siren", "silence")
 
 
 def unit_rows(rng, rows, dim):
@@ -11,8 +22,13 @@ def unit_rows(rng, rows, dim):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def classification(predicted, label, names=NAMES, folds=None):
+    folds = (None,) * len(label) if folds is None else folds
+    return Classification(np.array(predicted), np.array(label), names, folds)
+
+
 def test_prompts():
-    assert PROMPT == "This is a sound of {}."
+    assert PROMPTS == ("This is a sound of {}.",)
     assert label_prompts(["dog_bark", "rain"]) == [
         "This is a sound of dog bark.",
         "This is a sound of rain.",
@@ -22,42 +38,90 @@ def test_prompts():
         label_prompts(["rain"], prompt="no place")
 
 
+def test_prompts_from_a_file(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffThis is {}.\r\n\r\n  Écoute : {} \r\n".encode())
+    assert read_prompts(path) == ("This is {}.", "Écoute : {}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a {}\nno place\n", "prompts.txt, line 2: 'no place' is no template"),
+        (b"{} and {}\n", "line 1"),
+        (b"\n \n", "holds no templates"),
+        (b"\xff\xfe{}", "cannot read the prompts"),
+        (None, "cannot read the prompts"),
+    ],
+)
+def test_bad_prompt_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_prompts(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_is_the_normalised_mean_of_its_prompts():
+    rng = np.random.default_rng(0)
+    prompts = unit_rows(rng, 15, 8).reshape(5, 3, 8)
+    classes = class_embeddings(prompts)
+    for k in range(3):
+        mean = sum(np.float64(prompts[t, k]) for t in range(5)) / 5
+        np.testing.assert_allclose(classes[k], mean / np.sqrt(mean @ mean), atol=1e-6)
+    np.testing.assert_allclose(class_embeddings(prompts[:1]), prompts[0], atol=1e-6)
+    np.testing.assert_allclose(class_embeddings(prompts[::-1]), classes, atol=1e-6)
+
+
 def test_matches_argmax_on_scores_without_ties():
     rng = np.random.default_rng(0)
-    audio, classes = unit_rows(rng, 2500, 12), unit_rows(rng, 3, 12)
-    label = rng.integers(3, size=2500)
-    result = zero_shot(audio, classes, label, names=NAMES[:3], seed=0, resamples=200)
-    correct = np.argmax(audio.astype(np.float64) @ classes.T, axis=1) == label
-    accuracy = result["accuracy"]
-    assert accuracy["value"] == pytest.approx(100 * correct.mean())
-    assert accuracy["high"] - accuracy["low"] == pytest.approx(
-        2 * 196 * correct.std() / np.sqrt(2500), rel=0.2
-    )
-    assert (result["clips"], result["classes"]) == (2500, 3)
-    for k, name in enumerate(NAMES[:3]):
-        own = label == k
-        expected = {"accuracy": 100 * correct[own].mean(), "clips": own.sum()}
-        assert result["per_class"][name] == pytest.approx(expected)
+    audio, classes = unit_rows(rng, 2500, 12), unit_rows(rng, 5, 12)
+    label = rng.integers(5, size=2500)
+    expected = np.argmax(audio.astype(np.float64) @ classes.T, axis=1)
+    np.testing.assert_array_equal(classify(audio, classes, label), expected)
 
 
-def test_handmade_case_with_a_tie_and_an_absent_class():
+def test_a_tie_is_wrong():
     classes = np.eye(4)[[0, 1, 1, 3]]
     audio, label = np.eye(4)[[0, 0, 1, 3]], np.array([0, 3, 1, 3])
-    result = zero_shot(audio, classes, label, names=NAMES, seed=0, resamples=10)
-    assert result["accuracy"]["value"] == 50
-    assert result["per_class"] == {
-        "dog_bark": {"accuracy": 100.0, "clips": 1},
-        "rain": {"accuracy": 0.0, "clips": 1},
-        "silence": {"accuracy": 50.0, "clips": 2},
-    }
+    np.testing.assert_array_equal(classify(audio, classes, label), [0, 0, 2, 3])
 
 
 def test_equal_prompts_tie_exactly():
     rng = np.random.default_rng(1)
     audio, classes = unit_rows(rng, 300, 389), np.tile(unit_rows(rng, 1, 389), (37, 1))
     label = rng.integers(37, size=300)
-    names = [f"class {k}" for k in range(37)]
-    assert zero_shot(audio, classes, label, names=names, seed=0)["accuracy"]["value"] == 0
+    assert (classify(audio, classes, label) != label).all()
+
+
+def test_one_class_is_always_right():
+    np.testing.assert_array_equal(classify(np.eye(3), np.eye(1, 3), np.zeros(3, int)), [0, 0, 0])
+
+
+def test_tables_by_class_and_fold():
+    result = classification([0, 0, 1, 3, 3], [0, 3, 1, 3, 1], folds=(2, 2, 10, 10, 10))
+    np.testing.assert_array_equal(result.correct, [True, False, True, True, False])
+    assert per_class(result) == {
+        "dog_bark": {"accuracy": 100.0, "clips": 1},
+        "rain": {"accuracy": 50.0, "clips": 2},
+        "silence": {"accuracy": 50.0, "clips": 2},
+    }
+    folds = per_fold(result)
+    assert list(folds) == ["2", "10"]
+    assert folds["2"] == {"accuracy": 50.0, "clips": 2}
+    assert folds["10"] == pytest.approx({"accuracy": 200 / 3, "clips": 3})
+    assert per_fold(classification([0], [0])) == {}
+    assert per_fold(classification([0, 1], [0, 1], folds=(1, None))) == {}
+
+
+def test_confusion_counts_every_clip_once():
+    rng = np.random.default_rng(2)
+    label, predicted = rng.integers(4, size=(2, 200))
+    count = confusion(classification(predicted, label))
+    for true in range(4):
+        for taken in range(4):
+            assert count[true, taken] == ((label == true) & (predicted == taken)).sum()
 
 
 @pytest.mark.parametrize(
@@ -67,8 +131,6 @@ def test_equal_prompts_tie_exactly():
         ({"label": np.array([0, -1])}, "got values from -1 to 0"),
         ({"label": np.array([0])}, r"integers of shape \[2\]"),
         ({"label": np.array([0.0, 1.0])}, "float64"),
-        ({"names": NAMES[:3]}, "4 different class names"),
-        ({"names": ["rain"] * 4}, "got 4 of which 1 differ"),
         ({"classes_text": np.eye(4, 5)}, "classes_text has dim 5, expected 4"),
         ({"audio": np.full((2, 4), np.nan)}, "audio must have rows of unit norm"),
     ],
@@ -76,4 +138,4 @@ def test_equal_prompts_tie_exactly():
 def test_bad_input_is_refused(changed, message):
     good = {"audio": np.eye(2, 4), "classes_text": np.eye(4), "label": np.array([0, 1])}
     with pytest.raises(ValueError, match=message):
-        zero_shot(**good | {"names": NAMES, "seed": 0} | changed)
+        classify(**good | changed)
