@@ -18,6 +18,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 DPI = 150
 LABEL_COLUMNS = 56
+CLASS_COLUMNS = 28
 
 _TEXT_COLOUR = "#0b6e99"
 _AUDIO_COLOUR = "#d9730d"
@@ -26,7 +27,7 @@ _SMOOTHING_SHARE = 0.02
 _FEW_POINTS = 30
 _ANNOTATED_PAIRS = 12
 _ANNOTATED_CLASSES = 20
-_LABELLED_CLASSES = 60
+_MANY_CLASSES = 60
 _FONTS_BY_SCRIPT = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -116,7 +117,7 @@ def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) 
     Args:
       count: int `[classes, classes]`, clips of the row's class that were taken for the column's.
         Rows are drawn as shares; a row without clips stays blank.
-      names: `[classes]`; up to 60 classes they are shortened to 24 columns, beyond to 16.
+      names: `[classes]`, shortened to 28 columns.
       path: the PNG file to write. It grows with the number of classes, so that names stay legible.
     """
     count = np.asarray(count)
@@ -126,8 +127,8 @@ def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) 
             f"count must hold no negative numbers and have shape [{classes}, {classes}] for "
             f"{classes} names, got {list(count.shape)}."
         )
-    many = classes > _LABELLED_CLASSES
-    inches, font = (0.085, 5) if many else (0.2, 8) if classes > _ANNOTATED_CLASSES else (0.42, 9)
+    annotated = classes <= _ANNOTATED_CLASSES
+    inches, font = (0.42, 9) if annotated else (0.2, 8) if classes <= _MANY_CLASSES else (0.085, 5)
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
     with rc_context({**_STYLE, "axes.grid": False}):
         side = max(inches * classes, 2.5)
@@ -136,13 +137,13 @@ def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) 
         image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
         bar = figure.add_axes((1 + 0.2 / side, 0.25, 0.15 / side, 0.5))
         figure.colorbar(image, cax=bar, label="Clips of the class (%)")
-        labels = [shorten(name.replace("_", " "), 16 if many else 24) for name in names]
+        labels = [shorten(name.replace("_", " "), CLASS_COLUMNS) for name in names]
         axes.set_yticks(range(classes), labels, fontsize=font)
         axes.set_xticks(range(classes), labels, fontsize=font, rotation=90)
         axes.tick_params(length=0, pad=2)
         axes.set_xlabel("Taken for")
         axes.set_ylabel("Class")
-        if classes <= _ANNOTATED_CLASSES:
+        if annotated:
             for (row, column), value in np.ndenumerate(share):
                 if count[row, column]:
                     colour = "white" if value > 0.6 else "black"
