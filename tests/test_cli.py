@@ -70,6 +70,7 @@ def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     names = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "figures"} <= names
     assert {path.name for path in (workdir / "figures").iterdir()} == {
+        "confusion.png",
         "loss.png",
         "radius.png",
         "forces.png",
