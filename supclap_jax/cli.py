@@ -18,6 +18,7 @@ from rich.progress import Progress
 from supclap_jax.config import ConfigError, flatten, nearest_key, validate
 from supclap_jax.data.datasets import DataError
 from supclap_jax.evaluate.metric_styles import STYLES
+from supclap_jax.data.layouts import LAYOUTS
 
 BAD_INPUT = 2
 DIVERGED = 4
@@ -106,6 +107,39 @@ def synthesize(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def prepare(options: argparse.Namespace, _: list[str]) -> int:
+    """Reads a data set on disk in its published layout and writes ArrayRecord shards."""
+    import shlex
+
+    from supclap_jax.data import layouts, report
+    from supclap_jax.data.prepare import exclusions, prepare
+
+    if options.workers < 1:
+        return _fail(f"--workers is {options.workers}; expected at least 1", BAD_INPUT)
+    if not 0 <= options.max_bad <= 1:
+        return _fail(f"--max-bad is {options.max_bad}; expected a share from 0 to 1", BAD_INPUT)
+    told = layouts.Options(
+        options.template, tuple(options.blacklist), use_blacklist=not options.no_blacklist
+    )
+    try:
+        shards = layouts.read_layout(options.format, options.source, told)
+        with Progress() as bar:
+            task = bar.add_task("preparing shards", total=None)
+            result = prepare(
+                shards,
+                options.out,
+                workers=options.workers,
+                max_bad=options.max_bad,
+                excluded=exclusions(options.exclude),
+                beam=None if options.beam is None else shlex.split(options.beam),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except OSError as error:
+        return _fail(f"a file cannot be read or written: {error}", BAD_INPUT)
+    report.show(options.out, result)
+    return 0
+
+
 def read_config(recipe: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of a recipe, `FILE.py[:argument]`, with `--config.key=value` overrides; checked.
 
@@ -190,6 +224,47 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="share of training clips with captions of another scene; default: 0",
+    )
+
+    command = add(
+        prepare,
+        "supclap prepare --format=audiocaps --source=AudioCaps --out=prepared/audiocaps \\\n"
+        "      --template='{split}/Y{youtube_id}.wav' --max-bad=0.2 --workers=8",
+    )
+    command.add_argument(
+        "--format", required=True, choices=LAYOUTS, help=", ".join(LAYOUTS), metavar="FORMAT"
+    )
+    command.add_argument("--source", type=Path, required=True, help="the data set on disk")
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--workers", type=int, default=1, help="processes; default: 1")
+    command.add_argument(
+        "--max-bad", type=float, default=0.01, help="share of clips that may be bad; default: 0.01"
+    )
+    command.add_argument(
+        "--template",
+        default="",
+        help="a row's audio file, such as {split}/Y{youtube_id}.wav (audiocaps, wavcaps, vggsound)",
+    )
+    command.add_argument(
+        "--blacklist",
+        type=Path,
+        action="append",
+        default=[],
+        help="JSON of ids to leave out, beside those in the source (wavcaps); may be repeated",
+    )
+    command.add_argument(
+        "--no-blacklist", action="store_true", help="keep blacklisted clips (wavcaps)"
+    )
+    command.add_argument(
+        "--exclude",
+        type=Path,
+        action="append",
+        default=[],
+        help="a prepared set whose recordings and audio to leave out; may be repeated",
+    )
+    command.add_argument(
+        "--beam",
+        help="run on Apache Beam with these pipeline options, such as --runner=FlinkRunner",
     )
 
     command = add(

@@ -1,5 +1,8 @@
 """Reading audio files: decode with soundfile, resample with soxr, crop or pad; find bad files."""
 
+import dataclasses
+import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +13,18 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
+BLOCK = 1 << 18  # frames decoded at once
 MIN_SAMPLES = 2_400  # 0.15 s: the audio encoder's smallest input, one patch of 16 frames
 
 
-def read_clip(path: Path, seconds: float, position: float = 0.0) -> tuple[np.ndarray, int]:
+def read_clip(
+    path: Path | io.BytesIO, seconds: float, position: float = 0.0
+) -> tuple[np.ndarray, int]:
     """Reads a mono crop of an audio file at 16 kHz.
 
     Args:
-      path: WAV, FLAC, OGG, MP3 or AIFF, any sample rate, any number of channels (averaged).
+      path: WAV, FLAC, OGG, MP3 or AIFF, or its bytes; any sample rate, any number of channels
+        (averaged). Only the crop is decoded.
       seconds: length of the crop; a shorter file is zero-padded on the right.
       position: in [0, 1), where the crop starts, as a share of what does not fit into it.
 
@@ -40,16 +47,81 @@ def read_clip(path: Path, seconds: float, position: float = 0.0) -> tuple[np.nda
     return clip, min(max(len(samples), MIN_SAMPLES), len(clip))
 
 
-def find_problem(path: Path) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class Flac:
+    """An audio file in its own rate and channels, without loss.
+
+    Attributes:
+      data: of the FLAC file, 16 or 24 bit.
+      sample_rate: Hz.
+      duration: seconds.
+      digest: of rate, channels and samples, whatever the file was before; hexadecimal.
+      silent: whether all samples are zero.
+    """
+
+    data: bytes
+    sample_rate: int
+    duration: float
+    digest: str
+    silent: bool
+
+
+class BadAudio(ValueError):
+    """An audio file that cannot be used; the message says why in a few words."""
+
+
+def to_flac(audio: Path | bytes) -> Flac:
+    """Decodes a whole file and stores it as FLAC, block by block; a FLAC file stays as it is.
+
+    Integer samples are kept exactly; 32 bit and floating-point ones are rounded to 24 bit (MP3 and
+    OGG to 16), after division by the peak where that is above one.
+
+    Raises:
+      BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
+    """
+    problem = find_problem(audio)
+    if problem is not None:
+        raise BadAudio(problem)
+    with _open(audio) as file:
+        rate, channels, frames = file.samplerate, file.channels, file.frames
+        if channels > 8 or rate > 655_350:
+            raise BadAudio(f"FLAC cannot hold {channels} channels at {rate} Hz")
+        is_integer = file.subtype.startswith("PCM")
+        bits = 16 if file.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else 24
+        if file.format in ("MP3", "OGG"):
+            bits = 16
+        peak = 1.0
+        if not is_integer:
+            peak = max(1.0, *(np.abs(block).max() for block in file.blocks(BLOCK, dtype="float32")))
+            file.seek(0)
+        digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
+        silent = True
+        flac = io.BytesIO()
+        keep = file.format == "FLAC"
+        with soundfile.SoundFile(flac, "w", rate, channels, f"PCM_{bits}", format="FLAC") as out:
+            for block in file.blocks(BLOCK, dtype="int32" if is_integer else "float64"):
+                if not is_integer:
+                    block = _to_integers(block / peak, bits)
+                silent = silent and not block.any()
+                digest.update((block >> 8).tobytes())
+                if not keep:
+                    out.write(block)
+    if keep:
+        flac = io.BytesIO(audio if isinstance(audio, bytes) else audio.read_bytes())
+    return Flac(flac.getvalue(), rate, frames / rate, digest.hexdigest(), silent)
+
+
+def find_problem(path: Path | bytes) -> str | None:
     """Decodes a whole audio file; returns what is wrong with it in a few words, or None."""
     try:
-        if path.stat().st_size == 0:
+        size = len(path) if isinstance(path, bytes) else path.stat().st_size
+        if size == 0:
             return "the file is empty"
-        if _is_cut_wav(path):
+        if _is_cut_wav(path, size):
             return "the file is truncated: shorter than its header says"
-        with soundfile.SoundFile(path) as file:
+        with _open(path) as file:
             decoded = 0
-            for block in file.blocks(blocksize=1 << 18, dtype="float32"):
+            for block in file.blocks(BLOCK, dtype="float32"):
                 if not np.all(np.isfinite(block)):
                     return "it holds NaN or infinite samples"
                 decoded += len(block)
@@ -57,7 +129,9 @@ def find_problem(path: Path) -> str | None:
                 return "it holds no samples"
             if decoded != file.frames:
                 return f"the file is truncated: {decoded} of {file.frames} samples"
-    except (soundfile.LibsndfileError, OSError) as error:
+    except FileNotFoundError:
+        return "there is no such file"
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
         return f"it cannot be decoded ({getattr(error, 'error_string', error)})"
     return None
 
@@ -81,10 +155,23 @@ def find_bad_clips(
     return bad
 
 
-def _is_cut_wav(path: Path) -> bool:
+def _open(audio: Path | bytes) -> soundfile.SoundFile:
+    return soundfile.SoundFile(io.BytesIO(audio) if isinstance(audio, bytes) else audio)
+
+
+def _to_integers(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Samples in [-1, 1], rounded to `bits`, in the upper bits of int32."""
+    full = 2.0 ** (bits - 1)
+    return np.clip(np.round(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)
+
+
+def _is_cut_wav(path: Path | bytes, size: int) -> bool:
     """libsndfile reads a cut WAV without complaint, so its RIFF length is checked here."""
-    with path.open("rb") as file:
-        head = file.read(8)
+    if isinstance(path, bytes):
+        head = path[:8]
+    else:
+        with path.open("rb") as file:
+            head = file.read(8)
     if head[:4] != b"RIFF":
         return False
-    return len(head) < 8 or int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
+    return len(head) < 8 or int.from_bytes(head[4:8], "little") + 8 > size

@@ -1,10 +1,6 @@
 """Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
 
 import dataclasses
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 
 import grain
@@ -14,6 +10,7 @@ from ml_collections import ConfigDict
 from supclap_jax.data import augment
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.datasets import Clips
+from supclap_jax.data.processes import live_with_parent
 from supclap_jax.data.text import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -89,7 +86,7 @@ def training_batches(
     workers = grain.MultiprocessingOptions(
         num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
     )
-    return iter(batches.mp_prefetch(workers, worker_init_fn=_live_with_parent))
+    return iter(batches.mp_prefetch(workers, worker_init_fn=live_with_parent))
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
@@ -102,15 +99,3 @@ def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Bat
     stream = grain.MapDataset.source(clips.paths).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)
-
-
-def _live_with_parent(worker: int, workers: int) -> None:
-    """A decoding process leaves signals to its parent, and ends when that ends, however it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,423 @@
+"""Any layout on disk -> ArrayRecord shards with one schema, by one writer.
+
+`prepare` writes on one machine with several processes, and continues where it was killed: each
+shard is written under another name and renamed when whole. With Beam the same builder runs on any
+of its runners. What is left out is counted, with its reason.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import (
+    example_serializer,
+    file_adapters,
+    naming,
+    splits,
+    writer,
+)
+
+from supclap_jax.data.audio import BadAudio, to_flac
+from supclap_jax.data.datasets import DataError
+from supclap_jax.data.layouts import Row, Shard
+from supclap_jax.data.processes import live_with_parent
+
+FEATURES = {
+    "id": tfds.features.Text(),
+    "source": tfds.features.Text(),
+    "audio": tfds.features.Text(),  # a FLAC file
+    "captions": tfds.features.Sequence(tfds.features.Text()),
+    "languages": tfds.features.Sequence(tfds.features.Text()),  # of each caption
+    "label": tfds.features.Text(),
+    "fold": tfds.features.Scalar(np.int32),
+    "duration": tfds.features.Scalar(np.float32),
+    "sample_rate": tfds.features.Scalar(np.int32),
+}
+INDEX = {"audio": np.uint64, "source": np.uint64, "duration": np.float32}
+
+
+def key_of(text: str) -> int:
+    """64 bits of a digest, to compare names and audio by."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardExamples:
+    """The examples of one shard; when it has been read to its end, what became of every row.
+
+    Attributes:
+      shard: of a layout.
+      note: JSON file for the counts, skipped clips, and keys of the written ones.
+      excluded: keys of recordings and audio that must not be written, and why.
+    """
+
+    shard: Shard
+    note: Path
+    excluded: Mapping[int, str]
+
+    def __call__(self) -> Iterator[tuple[str, dict]]:
+        seen: set[str] = set()
+        index: dict[str, list] = {name: [] for name in INDEX}
+        skipped, languages, read, silent = [], Counter(), 0, 0
+        digest = hashlib.sha256()
+        for row in self.shard:
+            read += 1
+            excluded, problem, flac = self._exclusion(row.source or row.id), row.problem, None
+            excluded = row.excluded or excluded
+            if not excluded and not problem and row.id in seen:
+                problem = "another clip has its id"
+            if not excluded and not problem:
+                try:
+                    flac = to_flac(row.audio)
+                    excluded = "" if flac.silent else self._exclusion(flac.digest)
+                except BadAudio as error:
+                    problem = str(error)
+            if excluded or problem:
+                file = str(row.audio) if isinstance(row.audio, Path) else row.id
+                skipped.append(
+                    {
+                        "id": row.id,
+                        "file": file,
+                        "reason": excluded or problem,
+                        "excluded": bool(excluded),
+                    }
+                )
+                continue
+            seen.add(row.id)
+            silent += flac.silent
+            languages.update(row.captions.keys())
+            example = _example(row, flac)
+            index["audio"].append(0 if flac.silent else key_of(flac.digest))
+            index["source"].append(key_of(example["source"]))
+            index["duration"].append(flac.duration)
+            content = {name: value for name, value in example.items() if name != "audio"}
+            digest.update(json.dumps([content, flac.digest], default=float).encode())
+            yield row.id, example
+        note = {
+            "read": read,
+            "silent": silent,
+            "skipped": skipped,
+            "languages": dict(sorted(languages.items())),
+            "digest": digest.hexdigest(),
+            "index": index,
+        }
+        _write_whole(self.note, json.dumps(note))
+
+    def _exclusion(self, text: str) -> str:
+        return self.excluded.get(key_of(text), "") if self.excluded else ""
+
+
+class CaptionedAudio(tfds.core.ShardBasedBuilder):
+    """TFDS builder of any layout; `data_dir` is the folder of the set itself.
+
+    Args:
+      shards: of a layout, by split.
+      notes: folder for what became of each shard.
+      excluded: see `ShardExamples`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "captioned_audio"
+
+    def __init__(
+        self,
+        shards: dict[str, list[Shard]],
+        notes: Path,
+        excluded: Mapping[int, str],
+        data_dir: Path,
+    ):
+        self.examples = {
+            split: [
+                ShardExamples(shard, notes / f"{split}-{number:05d}.json", excluded)
+                for number, shard in enumerate(these)
+            ]
+            for split, these in shards.items()
+        }
+        super().__init__(data_dir=os.fspath(data_dir), file_format="array_record")
+
+    def _build_data_dir(self, given_data_dir: str) -> tuple[str, str]:
+        return given_data_dir, given_data_dir
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
+
+    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[ShardExamples]]:
+        return self.examples
+
+
+def prepare(
+    shards: Iterable[Shard],
+    out: Path,
+    *,
+    workers: int = 1,
+    max_bad: float = 0.01,
+    excluded: Mapping[int, str] | None = None,
+    beam: list[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict:
+    """Writes a data set to `out`, which appears when all of it is there; returns its report.
+
+    Until then `OUT.incomplete` holds the shards that are done. Interrupted or killed, the same call
+    goes on from them and ends with the same bytes.
+
+    Args:
+      shards: of a layout.
+      out: folder to make.
+      workers: processes.
+      max_bad: share of clips that may be bad; excluded ones count neither way.
+      excluded: keys (`key_of`) of recordings and audio to leave out, and why.
+      beam: options of a Beam pipeline, such as `["--runner=FlinkRunner"]`; instead of `workers`.
+      progress: called with the shards done, and of how many.
+
+    Returns:
+      {"read", "written", "excluded", "skipped", "silent", "splits": {split: {"clips",
+      "languages", "digest"}}, "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
+
+    Raises:
+      DataError: too many clips are bad, none is good, or `out` is taken.
+    """
+    if (out / "report.json").is_file():
+        raise DataError(f"{out} is a prepared data set already; choose another --out, or remove it")
+    if out.exists():
+        raise DataError(f"{out} exists and is no prepared data set; choose another --out")
+    by_split: dict[str, list[Shard]] = {}
+    for shard in shards:
+        by_split.setdefault(shard.split, []).append(shard)
+    unfinished = out.with_name(f"{out.name}.incomplete")
+    notes = unfinished / "notes"
+    _claim(unfinished, by_split, excluded or {})
+    notes.mkdir(exist_ok=True)
+    builder = CaptionedAudio(by_split, notes, excluded or {}, unfinished if beam is None else out)
+    if beam is None:
+        _write_shards(builder, unfinished, workers, progress)
+        folder = unfinished
+    else:
+        _write_with_beam(builder, beam)
+        folder = out
+    report = _report(builder)
+    bad, considered = report["skipped"], report["read"] - report["excluded"]
+    if bad > max_bad * considered or not report["written"]:
+        shown = "; ".join(
+            f"{entry['file']!r}: {entry['reason']}" for entry in report["problems"][:3]
+        )
+        _write_whole(unfinished / "failed.json", json.dumps(report, indent=2))
+        if beam is not None:
+            shutil.rmtree(out)
+        raise DataError(
+            f"{bad:,} of {considered:,} clips cannot be used ({shown}); all are listed in "
+            f"{unfinished / 'failed.json'}; repair them and start again, or allow more than "
+            f"--max-bad={max_bad:g}"
+        )
+    _finish(builder, folder, out, report)
+    shutil.rmtree(out / "notes", ignore_errors=True)
+    if unfinished != folder:
+        shutil.rmtree(unfinished)
+    return report
+
+
+def exclusions(folders: Iterable[Path]) -> dict[int, str]:
+    """Keys of all recordings and audio of prepared sets, for `prepare` to leave out."""
+    excluded: dict[int, str] = {}
+    for folder in folders:
+        files = sorted((folder / "index").glob("*.npy"))
+        if not files:
+            raise DataError(f"{folder} is no prepared data set; make one with 'supclap prepare'")
+        for path in files:
+            name = path.stem.rsplit(".", 1)[1]
+            if name != "duration":
+                same = "the same audio is" if name == "audio" else "the same recording is"
+                keys = np.load(path, mmap_mode="r", allow_pickle=False)
+                excluded |= dict.fromkeys(keys.tolist(), f"{same} in {folder.name}")
+    excluded.pop(0, None)
+    return excluded
+
+
+def _example(row: Row, flac) -> dict:
+    pairs = [(text, language) for language, texts in row.captions.items() for text in texts]
+    return {
+        "id": row.id,
+        "source": row.source or row.id,
+        "audio": flac.data,
+        "captions": [text for text, _ in pairs],
+        "languages": [language for _, language in pairs],
+        "label": row.label,
+        "fold": row.fold,
+        "duration": flac.duration,
+        "sample_rate": flac.sample_rate,
+    }
+
+
+def _claim(folder: Path, by_split: dict[str, list[Shard]], excluded: Mapping[int, str]) -> None:
+    """Makes the folder this plan's, or checks that it is; forgets shards of a failed attempt."""
+    digest = hashlib.sha256(json.dumps(sorted(excluded)).encode())
+    for split, shards in by_split.items():
+        for shard in shards:
+            digest.update(f"{split} {shard!r}".encode("utf-8", "surrogatepass"))
+    plan = folder / "plan"
+    if plan.is_file() and plan.read_text() != digest.hexdigest():
+        raise DataError(
+            f"{folder} was begun from another list of clips; remove it, or choose another --out"
+        )
+    if (folder / "failed.json").is_file():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_whole(plan, digest.hexdigest())
+
+
+def _write_shards(builder: CaptionedAudio, folder: Path, workers: int, progress) -> None:
+    jobs = []
+    for split, examples in builder.examples.items():
+        for number, these in enumerate(examples):
+            path = Path(
+                _template(builder, folder, split).sharded_filepath(
+                    shard_index=number, num_shards=len(examples)
+                )
+            )
+            jobs.append((these, path))
+    waiting = [job for job in jobs if not (job[1].is_file() and job[0].note.is_file())]
+    done = len(jobs) - len(waiting)
+    progress(done, len(jobs))
+    write = functools.partial(_write_shard, builder.info.features)
+    if workers == 1:
+        for number, job in enumerate(waiting, done + 1):
+            write(job)
+            progress(number, len(jobs))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=live_with_parent) as pool:
+        try:
+            futures = [pool.submit(write, job) for job in waiting]
+            for number, future in enumerate(as_completed(futures), done + 1):
+                future.result()
+                progress(number, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write_shard(features, job: tuple[ShardExamples, Path]) -> None:
+    examples, path = job
+    part = _part(path)
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD).write(
+        part,
+        (
+            (key, serializer.serialize_example(features.encode_example(example)))
+            for key, example in examples()
+        ),
+    )
+    os.replace(part, path)
+
+
+def _write_with_beam(builder: CaptionedAudio, arguments: list[str]) -> None:
+    try:
+        from apache_beam.options import pipeline_options
+    except ImportError:
+        raise DataError("Apache Beam is not installed; pip install 'supclap_jax[beam]'") from None
+    options = pipeline_options.PipelineOptions(arguments)
+    runner = options.view_as(pipeline_options.StandardOptions).runner or "DirectRunner"
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(beam_runner=runner, beam_options=options)
+    )
+
+
+def _template(builder: CaptionedAudio, folder: Path, split: str) -> naming.ShardedFileTemplate:
+    return naming.ShardedFileTemplate(
+        data_dir=folder, dataset_name=builder.name, split=split, filetype_suffix="array_record"
+    )
+
+
+def _notes(builder: CaptionedAudio) -> Iterator[tuple[str, int, dict]]:
+    for split, examples in builder.examples.items():
+        for number, these in enumerate(examples):
+            yield split, number, json.loads(these.note.read_text())
+
+
+def _report(builder: CaptionedAudio) -> dict:
+    counts = Counter(read=0, written=0, excluded=0, skipped=0, silent=0)
+    report = {"splits": {}, "problems": []}
+    digests = {}
+    for split, _, note in _notes(builder):
+        written = len(note["index"]["duration"])
+        excluded = sum(entry["excluded"] for entry in note["skipped"])
+        counts.update(
+            read=note["read"],
+            written=written,
+            excluded=excluded,
+            skipped=len(note["skipped"]) - excluded,
+            silent=note["silent"],
+        )
+        mine = report["splits"].setdefault(split, {"clips": 0, "languages": {}})
+        mine["clips"] += written
+        for language, clips in note["languages"].items():
+            mine["languages"][language] = mine["languages"].get(language, 0) + clips
+        digests.setdefault(split, hashlib.sha256()).update(note["digest"].encode())
+        report["problems"] += [{"split": split, **entry} for entry in note["skipped"]]
+    for split, digest in digests.items():
+        report["splits"][split]["digest"] = digest.hexdigest()
+    report["splits"] = {split: mine for split, mine in report["splits"].items() if mine["clips"]}
+    return {**counts, **report}
+
+
+def _finish(builder: CaptionedAudio, folder: Path, out: Path, report: dict) -> None:
+    """Index, metadata and report, in this order; then the folder gets its name."""
+    index = folder / "index"
+    index.mkdir(exist_ok=True)
+    arrays = {
+        (split, name): np.lib.format.open_memmap(
+            index / f"{split}.{name}.npy", "w+", dtype, (mine["clips"],)
+        )
+        for split, mine in report["splits"].items()
+        for name, dtype in INDEX.items()
+    }
+    lengths: dict[str, list[int]] = {}
+    for split, _, note in _notes(builder):
+        begin = sum(lengths.setdefault(split, []))
+        count = len(note["index"]["duration"])
+        lengths[split].append(count)
+        if count:
+            for name in INDEX:
+                arrays[split, name][begin : begin + count] = np.array(
+                    note["index"][name], INDEX[name]
+                )
+    for array in arrays.values():
+        array.flush()
+    infos = []
+    for split, counts in lengths.items():
+        if split in report["splits"]:
+            template = _template(builder, folder, split)
+            paths = template.sharded_filepaths(len(counts))
+            size = sum(os.path.getsize(path) for path in paths)
+            infos.append(
+                splits.SplitInfo(
+                    name=split, shard_lengths=counts, num_bytes=size, filename_template=template
+                )
+            )
+    builder.info.set_splits(splits.SplitDict(infos))
+    builder.info.write_to_directory(folder)
+    for path in [folder / "plan", *folder.glob("*.part")]:
+        path.unlink(missing_ok=True)
+    _write_whole(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if folder != out:
+        os.replace(folder, out)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written until it is whole; no other process writes there."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = _part(path)
+    part.write_text(text, encoding="utf-8", errors="surrogatepass")
+    os.replace(part, path)
