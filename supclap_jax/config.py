@@ -5,6 +5,7 @@ A recipe is a Python file with `get_config(arg)` that starts from `default()` an
 
 import difflib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,7 +118,11 @@ def default() -> ConfigDict:
     config.ema_decay = 0.0  # of a moving average of the parameters, such as 0.999; 0: none
 
     config.data = ConfigDict()
-    config.data.path = ""  # folder in Clotho 2.1's layout
+    config.data.path = ""  # a prepared set or Clotho 2.1's layout; with a mixture, its sets' folder
+    config.data.mixture = ConfigDict()  # prepared sets in data.path to train on: {name: weight}
+    config.data.evaluation = ""  # of a mixture: the set in data.path to validate and evaluate on
+    config.data.on_leak = "error"  # training clips that are in evaluation too: "error" or "warn"
+    config.data.buckets = ()  # seconds: shorter clips in batches of their own, below audio.seconds
     config.data.languages = ("eng_Latn",)  # caption languages; the first is the headline one
     config.data.on_bad_clip = "error"  # unreadable audio: "error" or "skip"
     config.data.workers = 1  # processes that decode audio; 0 decodes in threads
@@ -166,6 +171,7 @@ CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),
     "data.on_bad_clip": ("error", "skip"),
+    "data.on_leak": ("error", "warn"),
 }
 
 NON_NEGATIVE = (
@@ -268,6 +274,7 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
         "audio.frozen = False or text.frozen = False",
         lambda config: not (config.audio.frozen and config.text.frozen),
     ),
+    "data.evaluation": ("data.mixture", lambda config: bool(config.data.mixture)),
     "evaluate.ema": ("ema_decay above zero", lambda config: config.ema_decay > 0),
     "temperature.minimum": (
         "temperature.learned = True",
@@ -305,7 +312,7 @@ def flatten(config: ConfigDict) -> dict[str, object]:
     """All values by dotted key, as JSON knows them (tuples as lists)."""
 
     def walk(prefix, value):
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix != "data.mixture":
             for name, child in value.items():
                 yield from walk(f"{prefix}.{name}" if prefix else name, child)
         else:
@@ -366,10 +373,38 @@ def validate(config: ConfigDict) -> None:
             )
     if not values["data.languages"]:
         raise ConfigError("data.languages is empty; name at least one, such as 'eng_Latn'")
+    _check_mixture(config)
+    _check_buckets(config)
     for key, (condition, is_used) in USED.items():
         for name in values:
             if (name == key or name.startswith(f"{key}.")) and not is_used(config):
                 _refuse_unused(name, values[name], defaults[name], condition)
+
+
+def _check_mixture(config: ConfigDict) -> None:
+    for name, weight in config.data.mixture.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 < weight < math.inf:
+            raise ConfigError(
+                f"data.mixture gives {name!r} the weight {weight!r}; expected above 0"
+            )
+        if Path(name).name != name:
+            raise ConfigError(f"data.mixture names {name!r}; expected folders inside data.path")
+    if config.data.mixture and not config.data.evaluation:
+        raise ConfigError(
+            "data.mixture needs data.evaluation, the name of the set in data.path to validate and "
+            f"evaluate on, such as {min(config.data.mixture)!r}"
+        )
+
+
+def _check_buckets(config: ConfigDict) -> None:
+    lengths = (*config.data.buckets, config.audio.seconds)
+    numbers = all(isinstance(seconds, int | float) for seconds in lengths)
+    if not numbers or list(lengths) != sorted(set(lengths)) or lengths[0] < 0.15:
+        raise ConfigError(
+            f"data.buckets is {config.data.buckets}; expected growing lengths of at least 0.15 s "
+            f"below audio.seconds, {config.audio.seconds:g}, such as (5.0,)"
+        )
 
 
 def _check_block_size(config: ConfigDict) -> None:
@@ -431,6 +466,7 @@ def load(path: Path) -> ConfigDict:
     try:
         config = ConfigDict(json.loads(path.read_text()))
         config.data.languages = tuple(config.data.languages)
+        config.data.buckets = tuple(config.data.buckets)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is not a readable config: {error}") from error
     validate(config)

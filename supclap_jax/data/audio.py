@@ -79,7 +79,8 @@ def to_flac(audio: Path | bytes) -> Flac:
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
     """
-    problem = find_problem(audio)
+    is_there = isinstance(audio, bytes) or os.path.exists(audio)
+    problem = find_problem(audio) if is_there else "there is no such file"
     if problem is not None:
         raise BadAudio(problem)
     with _open(audio) as file:
@@ -129,8 +130,6 @@ def find_problem(path: Path | bytes) -> str | None:
                 return "it holds no samples"
             if decoded != file.frames:
                 return f"the file is truncated: {decoded} of {file.frames} samples"
-    except FileNotFoundError:
-        return "there is no such file"
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         return f"it cannot be decoded ({getattr(error, 'error_string', error)})"
     return None

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import hashlib
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from supclap_jax.data.audio import find_bad_clips
@@ -15,41 +17,102 @@ class DataError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Clips:
-    """Captioned audio files of one split.
+class Clip:
+    """One captioned audio file.
 
     Attributes:
-      paths: one audio file for each clip.
-      captions: language -> for each clip, its captions.
-      labels: for each clip, the name of its only sound event, or None.
+      audio: the file, or its bytes.
+      captions: language -> captions.
+      label: name of its class or only sound event, or None.
     """
 
-    paths: tuple[Path, ...]
+    audio: Path | io.BytesIO
+    captions: dict[str, tuple[str, ...]]
+    label: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """Captioned audio files of one split, all texts in memory.
+
+    Attributes:
+      paths: one audio file for each clip, or its bytes.
+      captions: language -> for each clip, its captions.
+      labels: for each clip, the name of its only sound event, or None.
+      ids: names of the clips; of a prepared set.
+      folds: of cross-validation, from 1, else 0; of a prepared set.
+      digest: of a prepared set's content.
+    """
+
+    paths: Sequence[Path | io.BytesIO]
     captions: dict[str, tuple[tuple[str, ...], ...]]
     labels: tuple[str | None, ...]
+    ids: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, indices: list[int]) -> "Clips":
+    def __getitem__(self, index: int) -> Clip:
+        captions = {language: texts[index] for language, texts in self.captions.items()}
+        return Clip(self.paths[index], captions, self.labels[index])
+
+    @property
+    def parts(self) -> tuple[tuple[int, int, float], ...]:
+        """Of a mixture, each set's first clip, the one after its last, and its weight."""
+        return ((0, len(self), 1.0),)
+
+    def select(self, indices: Sequence[int]) -> "Clips":
         """The clips at `indices`, in that order."""
-        return Clips(
-            paths=tuple(self.paths[i] for i in indices),
-            captions={
-                language: tuple(captions[i] for i in indices)
-                for language, captions in self.captions.items()
-            },
-            labels=tuple(self.labels[i] for i in indices),
+
+        def pick(values):
+            return tuple(values[i] for i in indices) if len(values) else ()
+
+        return dataclasses.replace(
+            self,
+            paths=(
+                pick(self.paths)
+                if isinstance(self.paths, tuple)
+                else Selection(self.paths, tuple(indices))
+            ),
+            captions={language: pick(texts) for language, texts in self.captions.items()},
+            labels=pick(self.labels),
+            ids=pick(self.ids),
+            folds=pick(self.folds),
         )
+
+    def some_captions(self, most: int) -> list[str]:
+        """At most `most` captions, evenly spaced."""
+        captions = [
+            text for by_clip in self.captions.values() for texts in by_clip for text in texts
+        ]
+        return captions[:: -(-len(captions) // most)]
 
     def fingerprint(self) -> str:
         """A digest of file names, file sizes and captions, wherever the folder lies."""
+        if self.digest:
+            return self.digest
         digest = hashlib.sha256()
         for index, path in enumerate(self.paths):
             texts = [text for captions in self.captions.values() for text in captions[index]]
             size = str(path.stat().st_size)
             digest.update("\0".join([path.name, size, *texts, ""]).encode())
         return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection(Sequence):
+    """The elements of `whole` at `indices`, looked up when asked for."""
+
+    whole: Sequence
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int):
+        return self.whole[self.indices[index]]
 
 
 def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:

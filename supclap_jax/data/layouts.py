@@ -497,7 +497,7 @@ def _tar_rows(path: Path) -> Iterator[Row]:
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         yield Row(
             id=f"{path.name}/{name or '(beginning)'}",
-            problem=f"the archive is cut or broken after this clip ({error})",
+            problem=f"the archive is cut or broken here ({error})",
         )
 
 

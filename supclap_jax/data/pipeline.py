@@ -1,7 +1,7 @@
 """Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from supclap_jax.data import augment
 from supclap_jax.data.audio import read_clip
-from supclap_jax.data.datasets import Clips
+from supclap_jax.data.datasets import Clip, Clips
 from supclap_jax.data.processes import live_with_parent
-from supclap_jax.data.text import Tokenizer
+from supclap_jax.data.records import Mixture
+from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
 
 Batch = dict[str, np.ndarray]
 
@@ -20,21 +21,27 @@ Batch = dict[str, np.ndarray]
 class LoadPair(grain.transforms.RandomMap):
     """Clip index -> audio at a random position with a random caption in a random language.
 
-    With the augmentations of `config.data`. A mixed pair has the audio of two clips and the
-    captions of both, one after the other, but the id of the first alone.
+    With the augmentations of `config.data`. A mixed pair has the audio of two clips of one data set
+    and the captions of both, one after the other, but the id of the first alone.
+
+    Attributes:
+      seconds: length of the audio.
     """
 
-    clips: Clips
+    clips: Clips | Mixture
     tokenizer: Tokenizer
     config: ConfigDict
+    seconds: float
 
     def random_map(self, index: int, rng: np.random.Generator) -> Batch:
         data = self.config.data
-        languages = list(self.clips.captions)
-        language = languages[rng.integers(len(languages))]
-        audio, samples, caption = self._draw(index, language, rng)
+        clip = self.clips[index]
+        spoken = [language for language in data.languages if clip.captions.get(language)]
+        language = spoken[rng.integers(len(spoken))] if spoken else LABEL_LANGUAGE
+        audio, samples, caption = self._draw(clip, language, rng)
         if data.mixup and rng.random() < data.mixup:
-            other = self._draw(rng.integers(len(self.clips)), language, rng)
+            start, stop = next(part[:2] for part in self.clips.parts if index < part[1])
+            other = self._draw(self.clips[rng.integers(start, stop)], language, rng)
             audio = augment.mix(audio, other[0], rng)
             samples = max(samples, other[1])
             caption = f"{caption} {other[2]}"
@@ -49,16 +56,16 @@ class LoadPair(grain.transforms.RandomMap):
             "ids": np.int32(index),
         }
 
-    def _draw(self, index: int, language: str, rng: np.random.Generator):
-        """A crop of a clip, its number of samples, and one of its captions."""
-        captions = self.clips.captions[language][index]
+    def _draw(self, clip: Clip, language: str, rng: np.random.Generator):
+        """A crop of a clip, its number of samples, and one of its captions, or one of its label."""
+        captions = clip.captions.get(language) or (label_caption(clip.label),)
         caption = captions[rng.integers(len(captions))]
         position = rng.random()
-        return *read_clip(self.clips.paths[index], self.config.audio.seconds, position), caption
+        return *read_clip(clip.audio, self.seconds, position), caption
 
 
 def training_batches(
-    clips: Clips,
+    clips: Clips | Mixture,
     tokenizer: Tokenizer,
     config: ConfigDict,
     start_step: int = 0,
@@ -69,6 +76,8 @@ def training_batches(
 
     Global batch k is the same set of examples, crops and captions for any number of hosts and
     workers and wherever the stream starts: randomness is drawn by position before the slicing.
+    Sets of a mixture take turns in proportion to their weights, each passing through all of its
+    clips before it repeats one. With `data.buckets`, a batch holds clips of one bucket.
 
     Yields:
       "audio" float32 `[batch, samples]`, "samples" int32 `[batch]`, how many of them are the
@@ -76,9 +85,21 @@ def training_batches(
       batch is `config.batch_size / hosts`.
     """
     per_host = config.batch_size // hosts
-    load = LoadPair(clips, tokenizer, config)
-    stream = grain.MapDataset.range(len(clips)).seed(config.seed).shuffle().repeat()
-    stream = stream.random_map(load)[host::hosts][start_step * per_host :].batch(per_host)
+    streams, weights = [], []
+    for bucket, (seconds, pools) in enumerate(_buckets(clips, config)):
+        orders = [
+            grain.MapDataset.source(indices).seed(_seed(config, bucket, pool)).shuffle().repeat()
+            for pool, (indices, _) in enumerate(pools)
+        ]
+        shares = [share for _, share in pools]
+        order = orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, weights=shares)
+        pairs = order.seed(_seed(config, bucket, 0)).random_map(
+            LoadPair(clips, tokenizer, config, seconds)
+        )
+        streams.append(pairs[host::hosts].batch(per_host))
+        weights.append(sum(shares))
+    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights=weights)
+    stream = stream[start_step:]
     if config.data.workers == 0:
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=config.data.prefetch)
         return iter(stream.to_iter_dataset(options))
@@ -87,6 +108,31 @@ def training_batches(
         num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
     )
     return iter(batches.mp_prefetch(workers, worker_init_fn=live_with_parent))
+
+
+def _buckets(
+    clips: Clips | Mixture, config: ConfigDict
+) -> list[tuple[float, list[tuple[Sequence[int], float]]]]:
+    """Each bucket's length in seconds, and its clips of each set with their share of the stream."""
+    if not config.data.buckets:
+        pools = [(range(start, stop), weight) for start, stop, weight in clips.parts]
+        return [(config.audio.seconds, pools)]
+    lengths = (*config.data.buckets, config.audio.seconds)
+    pools_of: list[list] = [[] for _ in lengths]
+    for (start, stop, weight), durations in zip(clips.parts, clips.durations(), strict=True):
+        bucket_of = np.searchsorted(lengths[:-1], durations)
+        for bucket, pools in enumerate(pools_of):
+            indices = np.flatnonzero(bucket_of == bucket).astype(np.int32)
+            if len(indices):
+                pools.append((start + indices, weight * len(indices) / (stop - start)))
+    return [(length, pools) for length, pools in zip(lengths, pools_of, strict=True) if pools]
+
+
+def _seed(config: ConfigDict, bucket: int, pool: int) -> int:
+    """One for each pool of clips; that of the first is `config.seed`."""
+    if bucket == pool == 0:
+        return config.seed
+    return int(np.random.SeedSequence((config.seed, bucket, pool)).generate_state(1)[0])
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:

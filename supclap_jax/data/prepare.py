@@ -26,6 +26,7 @@ from tensorflow_datasets.core import (
     splits,
     writer,
 )
+from tensorflow_datasets.proto import tf_example_pb2
 
 from supclap_jax.data.audio import BadAudio, to_flac
 from supclap_jax.data.datasets import DataError
@@ -68,7 +69,7 @@ class ShardExamples:
     def __call__(self) -> Iterator[tuple[str, dict]]:
         seen: set[str] = set()
         index: dict[str, list] = {name: [] for name in INDEX}
-        skipped, languages, read, silent = [], Counter(), 0, 0
+        skipped, languages, read, silent, labelled = [], Counter(), 0, 0, 0
         digest = hashlib.sha256()
         for row in self.shard:
             read += 1
@@ -95,6 +96,7 @@ class ShardExamples:
                 continue
             seen.add(row.id)
             silent += flac.silent
+            labelled += bool(row.label)
             languages.update(row.captions.keys())
             example = _example(row, flac)
             index["audio"].append(0 if flac.silent else key_of(flac.digest))
@@ -107,6 +109,7 @@ class ShardExamples:
             "read": read,
             "silent": silent,
             "skipped": skipped,
+            "labelled": labelled,
             "languages": dict(sorted(languages.items())),
             "digest": digest.hexdigest(),
             "index": index,
@@ -115,6 +118,25 @@ class ShardExamples:
 
     def _exclusion(self, text: str) -> str:
         return self.excluded.get(key_of(text), "") if self.excluded else ""
+
+
+class ShardFile(writer.ExampleWriter):
+    """Writes an ArrayRecord file that appears when whole; the same examples give the same bytes."""
+
+    def __init__(self):
+        super().__init__(file_adapters.FileFormat.ARRAY_RECORD)
+
+    def write(self, path, examples) -> None:
+        """Writes (key, serialised example) pairs, the fields of each in a fixed order."""
+
+        def ordered():
+            for key, data in examples:
+                example = tf_example_pb2.Example.FromString(data)
+                yield key, example.SerializeToString(deterministic=True)
+
+        part = _part(Path(path))
+        super().write(part, ordered())
+        os.replace(part, path)
 
 
 class CaptionedAudio(tfds.core.ShardBasedBuilder):
@@ -151,6 +173,9 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
 
+    def _example_writer(self) -> ShardFile:
+        return ShardFile()
+
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[ShardExamples]]:
         return self.examples
 
@@ -180,8 +205,9 @@ def prepare(
       progress: called with the shards done, and of how many.
 
     Returns:
-      {"read", "written", "excluded", "skipped", "silent", "splits": {split: {"clips",
-      "languages", "digest"}}, "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
+      {"read", "written", "excluded", "skipped", "silent",
+      "splits": {split: {"clips", "labelled", "languages": {language: clips}, "digest"}},
+      "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
     Raises:
       DataError: too many clips are bad, none is good, or `out` is taken.
@@ -307,16 +333,14 @@ def _write_shards(builder: CaptionedAudio, folder: Path, workers: int, progress)
 
 def _write_shard(features, job: tuple[ShardExamples, Path]) -> None:
     examples, path = job
-    part = _part(path)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD).write(
-        part,
+    ShardFile().write(
+        path,
         (
             (key, serializer.serialize_example(features.encode_example(example)))
             for key, example in examples()
         ),
     )
-    os.replace(part, path)
 
 
 def _write_with_beam(builder: CaptionedAudio, arguments: list[str]) -> None:
@@ -357,8 +381,9 @@ def _report(builder: CaptionedAudio) -> dict:
             skipped=len(note["skipped"]) - excluded,
             silent=note["silent"],
         )
-        mine = report["splits"].setdefault(split, {"clips": 0, "languages": {}})
+        mine = report["splits"].setdefault(split, {"clips": 0, "labelled": 0, "languages": {}})
         mine["clips"] += written
+        mine["labelled"] += note["labelled"]
         for language, clips in note["languages"].items():
             mine["languages"][language] = mine["languages"].get(language, 0) + clips
         digests.setdefault(split, hashlib.sha256()).update(note["digest"].encode())

@@ -10,6 +10,7 @@ import sentencepiece
 from supclap_jax.config import LANGUAGES
 from supclap_jax.models.sonar import PAD_ID, SONAR
 
+LABEL_LANGUAGE = "eng_Latn"
 END_ID = 2
 UNKNOWN_ID = 3
 
@@ -44,6 +45,15 @@ def normalize_as_ml_clap(caption: str) -> str:
     "a dog barks then it's half- silent"
     """
     return " ".join(caption.lower().translate(_ML_CLAP_PUNCTUATION).split())
+
+
+def label_caption(label: str) -> str:
+    """A caption for a clip that has only a class.
+
+    >>> label_caption("dog_bark")
+    'This is a sound of dog bark.'
+    """
+    return f"This is a sound of {label.replace('_', ' ')}."
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:

@@ -16,6 +16,14 @@ from supclap_jax import config as configs
 from supclap_jax.config import ConfigError
 from supclap_jax.data.datasets import SPLITS, Clips, DataError, read_clotho, without_bad_clips
 from supclap_jax.data.pipeline import training_batches
+from supclap_jax.data.records import SPLITS as PREPARED_SPLITS
+from supclap_jax.data.records import (
+    Mixture,
+    PreparedSplit,
+    find_leaks,
+    is_prepared,
+    open_training,
+)
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.report import validate
 from supclap_jax.train import workdir as workdirs
@@ -57,7 +65,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     configs.validate(config)
     mesh = make_mesh(config.mesh.data, config.batch_size)
     # The evaluation clips are not used here, but their errors should show now, not after training.
-    clips_of_split = {split: load_clips(config, split) for split in SPLITS}
+    clips_of_split = {"development": load_training(config)}
+    clips_of_split |= {split: load_clips(config, split) for split in SPLITS[1:]}
     clips, validation = clips_of_split["development"], clips_of_split["validation"]
     if len(clips) < config.batch_size:
         raise DataError(
@@ -141,17 +150,56 @@ def peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def load_clips(config: ConfigDict, split_name: str) -> Clips:
-    """Reads one split and decodes every file of it once; prints what is skipped.
+def load_training(config: ConfigDict) -> Clips | Mixture:
+    """The training clips: a prepared set or a mixture of some, or files as `load_clips`.
 
     Raises:
-      DataError: as `read_clotho` and `without_bad_clips`.
+      DataError: clips are in the validation or evaluation split too, or as `load_clips`.
+    """
+    path, data = Path(config.data.path), config.data
+    if not data.mixture and not is_prepared(path):
+        if data.buckets:
+            raise ConfigError(
+                "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
+                "data.path to what it writes, or leave data.buckets empty"
+            )
+        return load_clips(config, "development")
+    training = open_training(path, data.mixture, data.languages)
+    held_out = [
+        PreparedSplit(path / data.evaluation, name, data.languages)
+        for split, name in PREPARED_SPLITS.items()
+        if split != "development"
+    ]
+    leaks = find_leaks(training.splits, held_out)
+    if leaks:
+        message = (
+            f"{len(leaks):,} training clips are in the evaluation data too, such as "
+            f"{leaks[0][0]!r} ({leaks[0][1]}); "
+        )
+        if data.on_leak == "error":
+            raise DataError(
+                f"{message}prepare the set again with --exclude={path / data.evaluation}, or set "
+                "data.on_leak='warn'"
+            )
+        console.print(f"{message}training goes on, since data.on_leak is 'warn'.", soft_wrap=True)
+    return training
+
+
+def load_clips(config: ConfigDict, split_name: str) -> Clips:
+    """Reads one split, files with a decoding of each; prints what is skipped.
+
+    Raises:
+      DataError: as `read_clotho`, `without_bad_clips` and `PreparedSplit`.
     """
     if not config.data.path:
         raise ConfigError(
-            "data.path is not set; pass --config.data.path=DIR, a folder in Clotho 2.1's layout"
+            "data.path is not set; pass --config.data.path=DIR, a prepared data set or a folder in "
+            "Clotho 2.1's layout"
         )
-    clips = read_clotho(Path(config.data.path), split_name, config.data.languages)
+    folder = Path(config.data.path) / config.data.evaluation
+    if config.data.mixture or is_prepared(folder):
+        return PreparedSplit(folder, PREPARED_SPLITS[split_name], config.data.languages).clips()
+    clips = read_clotho(folder, split_name, config.data.languages)
     with progress_bar() as bar:
         task = bar.add_task(f"checking {split_name} audio", total=len(clips))
         clips, bad = without_bad_clips(

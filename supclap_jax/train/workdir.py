@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError, changed_keys, load, save
 from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.data.records import Mixture
 from supclap_jax.data.text import SONAR_PIECES, Tokenizer, normalize, train_tokenizer
 from supclap_jax.models.weight_files import find
 
@@ -35,7 +36,7 @@ def claim(config: ConfigDict, workdir: Path) -> None:
     save(config, path)
 
 
-def claim_data(clips_of_split: dict[str, Clips], workdir: Path) -> None:
+def claim_data(clips_of_split: dict[str, Clips | Mixture], workdir: Path) -> None:
     """Remembers number and digest of the clips of each split, or checks that they are the run's.
 
     Raises:
@@ -79,7 +80,9 @@ def read_tokenizer(config: ConfigDict) -> bytes:
     return model
 
 
-def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None) -> Tokenizer:
+def load_tokenizer(
+    config: ConfigDict, workdir: Path, clips: Clips | Mixture | None = None
+) -> Tokenizer:
     """The run's tokenizer, `workdir/tokenizer.model`.
 
     If absent, it is a copy of `config.text.tokenizer`, or else trained on the captions of `clips`,
@@ -93,13 +96,7 @@ def load_tokenizer(config: ConfigDict, workdir: Path, clips: Clips | None = None
     if not path.is_file() and config.text.tokenizer:
         path.write_bytes(read_tokenizer(config))
     elif not path.is_file():
-        captions = [
-            normalize(text)
-            for by_clip in clips.captions.values()
-            for texts in by_clip
-            for text in texts
-        ]
-        captions = captions[:: -(-len(captions) // TOKENIZER_CAPTIONS)]
+        captions = [normalize(text) for text in clips.some_captions(TOKENIZER_CAPTIONS)]
         try:
             path.write_bytes(train_tokenizer(captions, config.text.vocab_size))
         except RuntimeError as error:

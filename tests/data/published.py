@@ -1,0 +1,186 @@
+"""A few synthesised clips in the exact layout of every published set."""
+
+import csv
+import io
+import json
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def sound(name, seconds=0.5, rate=16_000, channels=1):
+    """Decaying noise that is another for each name: float32 `[samples, channels]`."""
+    rng = np.random.default_rng(zlib.crc32(str(name).encode()))
+    samples = round(seconds * rate)
+    envelope = np.exp(-3 * np.arange(samples) / samples)[:, None]
+    return (rng.uniform(-0.5, 0.5, (samples, channels)) * envelope).astype(np.float32)
+
+
+def write_sound(path, subtype=None, rate=16_000, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound(path.name, rate=rate, **options), rate, subtype)
+    return path
+
+
+def write_csv(path, rows, encoding="utf-8", end="\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, lineterminator=end).writerows(rows)
+
+
+def audiocaps(folder, train=10, held_out=3):
+    """Version 1: CRLF; one caption in training, five elsewhere; an id that starts with `-`."""
+    header = ("audiocap_id", "youtube_id", "start_time", "caption")
+    number = 0
+    for split, clips, captions in (
+        ("train", train, 1),
+        ("val", held_out, 5),
+        ("test", held_out, 5),
+    ):
+        rows = [header]
+        for clip in range(clips):
+            youtube = f"-{split}{clip:06d}"
+            write_sound(folder / split / f"Y{youtube}.wav")
+            for text in range(captions):
+                number += 1
+                rows.append((number, youtube, 30, f"A sound, number {clip} {split} in {text} way"))
+        write_csv(folder / f"{split}.csv", rows, end="\r\n")
+    return folder
+
+
+def clotho(folder, clips=3):
+    for split in ("development", "validation", "evaluation"):
+        rows = [("file_name", *(f"caption_{i}" for i in range(1, 6)))]
+        metadata = [("file_name", "keywords", "sound_id", "sound_link", "license")]
+        for clip in range(clips):
+            name = f"{split} é {clip} (rain, heavy).wav"
+            write_sound(folder / split / name, rate=44_100)
+            rows.append((name, *(f"Rain of {split} {clip} falls, {i}." for i in range(1, 6))))
+            metadata.append((name, "rain;heavy", f"{clips}{clip}{len(split)}", "http://x", "CC"))
+        write_csv(folder / f"clotho_captions_{split}.csv", rows)
+        write_csv(folder / f"clotho_metadata_{split}.csv", metadata, encoding="iso-8859-1")
+    return folder
+
+
+def wavcaps(folder, clips=6):
+    """Three subsets, as a bare list and as `{"data": ...}`; one clip of two is blacklisted."""
+
+    def entry(name, text):
+        return {"id": name, "caption": text, "description": "", "duration": 0.5}
+
+    subsets = {
+        "AudioSet_SL": [entry(f"Yyt{i:08d}.wav", f"Music {i} plays.") for i in range(clips)],
+        "FreeSound": [entry(str(100 + i), f"A bell {i} rings.") for i in range(clips)],
+        "SoundBible": [entry(str(100 + i), f"A dog {i} barks.") for i in range(2)],
+    }
+    for subset, entries in subsets.items():
+        lists = folder / "json_files" / subset / f"{subset.lower()}_final.json"
+        lists.parent.mkdir(parents=True, exist_ok=True)
+        published = {"num_captions_per_audio": 1, "data": entries}
+        lists.write_text(json.dumps(entries if subset == "FreeSound" else published))
+        for fields in entries:
+            name = f"{fields['id'].removesuffix('.wav')}.flac"
+            write_sound(folder / subset / name, rate=32_000)
+    blacklist = folder / "json_files" / "blacklist" / "blacklist_exclude_test_ac.json"
+    blacklist.parent.mkdir()
+    blacklist.write_text(json.dumps({"AudioSet": ["Yyt00000001.wav"], "FreeSound": ["100"]}))
+    return folder
+
+
+def esc50(folder, clips=4):
+    rows = [("filename", "fold", "target", "category", "esc10", "src_file", "take")]
+    for clip in range(clips):
+        name = f"{clip % 5 + 1}-{1000 + clip}-A-{clip}.wav"
+        category = ("dog", "chirping_birds")[clip % 2]
+        rows.append((name, clip % 5 + 1, clip % 2, category, "True", 1000 + clip, "A"))
+        write_sound(folder / "audio" / name, rate=44_100)
+    write_csv(folder / "meta" / "esc50.csv", rows)
+    return folder
+
+
+def urbansound8k(folder, clips=4):
+    """Mixed rates, depths and channel counts, as in the set."""
+    kinds = (
+        ("PCM_16", 44_100, 2),
+        ("PCM_24", 96_000, 1),
+        ("PCM_U8", 8_000, 1),
+        ("FLOAT", 48_000, 2),
+    )
+    rows = [("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")]
+    for clip in range(clips):
+        subtype, rate, channels = kinds[clip % len(kinds)]
+        name, fold = f"{500 + clip}-3-0-0.wav", clip + 1
+        rows.append((name, 500 + clip, 0.0, 0.5, 1, fold, 3, ("dog_bark", "siren")[clip % 2]))
+        write_sound(folder / "audio" / f"fold{fold}" / name, subtype, rate, channels=channels)
+    write_csv(folder / "metadata" / "UrbanSound8K.csv", rows)
+    return folder
+
+
+def vggsound(folder, clips=4):
+    rows = []
+    for clip in range(2 * clips):
+        split = ("train", "test")[clip % 2]
+        label = ("dog barking", "people eating, noisily")[clip // 2 % 2]
+        rows.append((f"-vgg_{clip}", 30 + clip, label, split))
+        write_sound(folder / "audio" / f"-vgg_{clip}_{30 + clip:06d}.wav")
+    write_csv(folder / "vggsound.csv", rows)
+    return folder
+
+
+def table(folder, clips=4):
+    rows = [("path", "caption", "language", "split", "id", "label")]
+    for clip in range(clips):
+        path = write_sound(folder / "sounds" / f"{clip} é.ogg").relative_to(folder)
+        rows.append((path, f"Wind {clip} blows.", "", "", f"clip{clip}", ""))
+        rows.append((path, f"Le vent {clip} souffle.", "fra_Latn", "", f"clip{clip}", ""))
+    write_csv(folder / "clips.csv", rows)
+    return folder
+
+
+def tar(path, members):
+    """An archive of (name, bytes)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def encoded(name, file_format="FLAC", rate=16_000):
+    data = io.BytesIO()
+    soundfile.write(data, sound(name, rate=rate), rate, format=file_format)
+    return data.getvalue()
+
+
+def webdataset(folder, shards=2, clips=3):
+    """FLAC, WAV, OGG and MP3 beside `.json` or `.txt`."""
+    formats = (("flac", "FLAC"), ("wav", "WAV"), ("ogg", "OGG"), ("mp3", "MP3"))
+    for shard in range(shards):
+        members = []
+        for clip in range(clips):
+            key = f"{shard}{clip:03d}"
+            suffix, file_format = formats[(shard * clips + clip) % 4]
+            members.append((f"{key}.{suffix}", encoded(key, file_format)))
+            if clip % 2:
+                members.append((f"{key}.txt", f"Water {key} flows.".encode()))
+            else:
+                described = {"text": [f"Water {key} flows."], "tag": ["water"]}
+                members.append((f"{key}.json", json.dumps(described).encode()))
+        tar(folder / f"{shard:05d}.tar", members)
+    return folder
+
+
+LAYOUTS = {
+    maker.__name__: maker
+    for maker in (audiocaps, clotho, wavcaps, esc50, urbansound8k, vggsound, table, webdataset)
+}
+TEMPLATES = {"audiocaps": "{split}/Y{youtube_id}.wav"}
+
+
+def make(name, folder: Path):
+    return LAYOUTS[name](folder)
