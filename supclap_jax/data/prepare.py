@@ -150,6 +150,7 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     name = "captioned_audio"
+    code_path = None  # no checksum files beside this module
 
     def __init__(
         self,
@@ -228,7 +229,7 @@ def prepare(
         _write_shards(builder, unfinished, workers, progress)
         folder = unfinished
     else:
-        _write_with_beam(builder, beam)
+        _write_with_beam(builder, beam, unfinished)
         folder = out
     report = _report(builder)
     bad, considered = report["skipped"], report["read"] - report["excluded"]
@@ -343,7 +344,7 @@ def _write_shard(features, job: tuple[ShardExamples, Path]) -> None:
     )
 
 
-def _write_with_beam(builder: CaptionedAudio, arguments: list[str]) -> None:
+def _write_with_beam(builder: CaptionedAudio, arguments: list[str], unfinished: Path) -> None:
     try:
         from apache_beam.options import pipeline_options
     except ImportError:
@@ -351,7 +352,8 @@ def _write_with_beam(builder: CaptionedAudio, arguments: list[str]) -> None:
     options = pipeline_options.PipelineOptions(arguments)
     runner = options.view_as(pipeline_options.StandardOptions).runner or "DirectRunner"
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(beam_runner=runner, beam_options=options)
+        download_dir=unfinished / "downloads",  # stays empty
+        download_config=tfds.download.DownloadConfig(beam_runner=runner, beam_options=options),
     )
 
 
@@ -430,7 +432,7 @@ def _finish(builder: CaptionedAudio, folder: Path, out: Path, report: dict) -> N
             )
     builder.info.set_splits(splits.SplitDict(infos))
     builder.info.write_to_directory(folder)
-    for path in [folder / "plan", *folder.glob("*.part")]:
+    for path in [folder / "plan", *folder.glob("*.part"), *folder.glob("*.shard_infos.json")]:
         path.unlink(missing_ok=True)
     _write_whole(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if folder != out:

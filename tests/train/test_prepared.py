@@ -1,0 +1,100 @@
+"""Every published set prepared, trained on together for a few steps, and evaluated."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supclap_jax.cli import main
+from tests.data import published
+from tests.data.published import write_csv, write_sound
+
+TINY = Path(__file__).parents[1] / "tiny.py"
+TRAINED_ON = ("audiocaps", "clotho", "table", "vggsound", "wavcaps", "webdataset")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    for name in TRAINED_ON:
+        source = published.make(name, tmp_path_factory.mktemp("published") / name)
+        command = ["prepare", f"--format={name}", f"--source={source}", f"--out={folder / name}"]
+        if name in published.TEMPLATES:
+            command.append(f"--template={published.TEMPLATES[name]}")
+        assert main(command) == 0
+    return folder
+
+
+def train(workdir, path, *overrides):
+    overrides = [f"--config.{override}" for override in (f"data.path={path}", *overrides)]
+    return main(["train", f"--config={TINY}:dynamic", f"--workdir={workdir}", *overrides])
+
+
+def mixture(*names):
+    return "data.mixture={" + ",".join(f"'{name}':{1 + i}" for i, name in enumerate(names)) + "}"
+
+
+def test_a_mixture_of_all_sets_trains_resumes_and_is_evaluated(sets, tmp_path, capsys):
+    """In two length buckets, so with two compiled shapes; a second call continues the first."""
+    options = [mixture(*TRAINED_ON), "data.evaluation=audiocaps", "data.buckets=(0.45,)"]
+    options += ["data.languages=('eng_Latn','fra_Latn')"]
+    assert train(tmp_path / "run", sets, *options) == 2  # AudioCaps has no French
+    assert "has no caption in fra_Latn" in capsys.readouterr().err
+    assert train(tmp_path / "run", sets, *options[:3], "total_steps=3") == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert sum("loss" in json.loads(line) for line in lines) == 3
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (report["clips"], report["captions"]) == (3, 15)
+    data = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert data["development"]["clips"] == 10 + 3 + 4 + 4 + 12 + 6
+
+
+def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
+    options = ["batch_size=2", "total_steps=2", "eval_every=2"]
+    assert train(tmp_path / "run", sets / "clotho", *options) == 0
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (report["clips"], report["captions"]) == (3, 15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([mixture("audiocaps")], "data.mixture needs data.evaluation"),
+        (["data.evaluation=audiocaps"], "only a run with data.mixture uses it"),
+        ([mixture("nothing"), "data.evaluation=audiocaps"], "nothing is no prepared data set"),
+        ([mixture("x/y"), "data.evaluation=audiocaps"], "expected folders inside data.path"),
+        (["data.mixture={'a':-1}", "data.evaluation=a"], "gives 'a' the weight -1"),
+        ([mixture("audiocaps"), "data.evaluation=wavcaps"], "has no split 'validation'"),
+        (["data.buckets=(2.0,)"], "below audio.seconds, 1"),
+        (["data.buckets=(0.5,)"], "data.buckets needs the lengths of all clips"),
+    ],
+)
+def test_bad_mixtures_are_one_line(options, message, sets, soundscape, tmp_path, capsys):
+    path = sets if any("mixture" in option for option in options) else soundscape
+    assert train(tmp_path / "run", path, *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_leaks_stop_training_unless_they_are_accepted(sets, tmp_path, capsys):
+    source = tmp_path / "in"
+    write_sound(source / "0.wav")
+    rows = [
+        ("path", "caption", "id"),
+        *(("0.wav", "x", f"youtube:-test00000{i}") for i in range(9)),
+    ]
+    write_csv(source / "clips.csv", rows)
+    prepare = ["prepare", "--format=table", f"--source={source}"]
+    assert main([*prepare, f"--out={sets / 'leaky'}"]) == 0
+    options = [mixture("leaky"), "data.evaluation=audiocaps", "total_steps=1"]
+    assert train(tmp_path / "run", sets, *options) == 2
+    error = capsys.readouterr().err
+    assert "3 training clips are in the evaluation data too" in error
+    assert f"--exclude={sets / 'audiocaps'}" in error
+    assert train(tmp_path / "run", sets, *options, "data.on_leak=warn") == 0
+    assert "3 training clips are in the evaluation data too" in capsys.readouterr().out
+    command = [*prepare, f"--out={sets / 'clean'}", f"--exclude={sets / 'audiocaps'}"]
+    assert main(command) == 0
+    report = json.loads((sets / "clean" / "report.json").read_text())
+    assert (report["written"], report["excluded"]) == (6, 3)
