@@ -79,8 +79,9 @@ def to_flac(audio: Path | bytes) -> Flac:
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
     """
-    is_there = isinstance(audio, bytes) or os.path.exists(audio)
-    problem = find_problem(audio) if is_there else "there is no such file"
+    if isinstance(audio, Path) and not audio.is_file():
+        raise BadAudio("it is not a file" if audio.exists() else "there is no such file")
+    problem = find_problem(audio)
     if problem is not None:
         raise BadAudio(problem)
     with _open(audio) as file:

@@ -8,6 +8,7 @@ of its runners. What is left out is counted, with its reason.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from tensorflow_datasets.core import (
 )
 from tensorflow_datasets.proto import tf_example_pb2
 
-from supclap_jax.data.audio import BadAudio, to_flac
+from supclap_jax.data.audio import BadAudio, Flac, to_flac
 from supclap_jax.data.datasets import DataError
 from supclap_jax.data.layouts import Row, Shard
 from supclap_jax.data.processes import live_with_parent
@@ -49,7 +51,9 @@ INDEX = {"audio": np.uint64, "source": np.uint64, "duration": np.float32}
 
 def key_of(text: str) -> int:
     """64 bits of a digest, to compare names and audio by."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +77,10 @@ class ShardExamples:
         digest = hashlib.sha256()
         for row in self.shard:
             read += 1
-            excluded, problem, flac = self._exclusion(row.source or row.id), row.problem, None
-            excluded = row.excluded or excluded
-            if not excluded and not problem and row.id in seen:
-                problem = "another clip has its id"
+            excluded = row.excluded or self._exclusion(row.source or row.id)
+            problem, flac = row.problem, None
+            if not excluded and not problem:
+                problem = "another clip has its id" if row.id in seen else _text_problem(row)
             if not excluded and not problem:
                 try:
                     flac = to_flac(row.audio)
@@ -269,7 +273,16 @@ def exclusions(folders: Iterable[Path]) -> dict[int, str]:
     return excluded
 
 
-def _example(row: Row, flac) -> dict:
+def _text_problem(row: Row) -> str:
+    texts = itertools.chain([row.id, row.source, row.label], *row.captions.values())
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return "its name, label or captions are not valid Unicode"
+    return ""
+
+
+def _example(row: Row, flac: Flac) -> dict:
     pairs = [(text, language) for language, texts in row.captions.items() for text in texts]
     return {
         "id": row.id,
@@ -327,6 +340,11 @@ def _write_shards(builder: CaptionedAudio, folder: Path, workers: int, progress)
             for number, future in enumerate(as_completed(futures), done + 1):
                 future.result()
                 progress(number, len(jobs))
+        except BrokenProcessPool:
+            raise DataError(
+                "a worker was killed, perhaps for want of memory; the same command goes on from "
+                "here, with fewer --workers if need be"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -446,5 +464,5 @@ def _part(path: Path) -> Path:
 
 def _write_whole(path: Path, text: str) -> None:
     part = _part(path)
-    part.write_text(text, encoding="utf-8", errors="surrogatepass")
+    part.write_text(text, encoding="utf-8", errors="replace")
     os.replace(part, path)

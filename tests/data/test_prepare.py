@@ -199,7 +199,7 @@ def test_bad_files_are_skipped_each_with_its_reason(tmp_path):
         "nothing.wav": "no samples",
         "cut.flac": "",
         "cut.wav": "truncated",
-        "folder.wav": "cannot be decoded",
+        "folder.wav": "not a file",
         "absent.wav": "there is no such file",
         "../good.wav": "leads out of the folder",
         "/etc/passwd": "leads out of the folder",
@@ -285,13 +285,21 @@ def test_jsonl_with_captions_by_language(tmp_path):
         {"path": "a.wav", "captions": {"eng_Latn": ["rain"], "deu_Latn": ["Regen", "es regnet"]}},
         {"path": "a.wav", "caption": "x", "id": "odd", "language": "english"},
         ["no object"],
+        {"path": "a.wav", "caption": "half a character \ud83d", "id": "half"},
+        {"path": 5, "caption": {"eng_Latn": 7}, "id": [], "label": {}},
     ]
     text = "\n".join(map(json.dumps, lines)) + "\n{cut"
     (tmp_path / "in" / "clips.jsonl").write_text(text)
     report = prepared("table", tmp_path / "in", tmp_path / "out", max_bad=1.0)
     [record] = records(tmp_path / "out", "train")
     assert record["languages"] == [b"eng_Latn", b"deu_Latn", b"deu_Latn"]
-    assert report["skipped"] == 3
+    assert [entry["reason"] for entry in report["problems"]] == [
+        "its language is 'english'; expected a code such as 'eng_Latn'",
+        "its line is no JSON object",
+        "its name, label or captions are not valid Unicode",
+        "its row names no file",
+        "its line is no JSON object",
+    ]
 
 
 def test_archives_with_everything_wrong(tmp_path):
