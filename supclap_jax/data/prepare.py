@@ -46,6 +46,7 @@ FEATURES = {
     "duration": tfds.features.Scalar(np.float32),
     "sample_rate": tfds.features.Scalar(np.int32),
 }
+PLAN, NOTES, EXCLUDED, FAILED = "plan", "notes", "excluded.json", "failed.json"
 INDEX = {"audio": np.uint64, "source": np.uint64, "duration": np.float32}
 
 
@@ -63,28 +64,30 @@ class ShardExamples:
     Attributes:
       shard: of a layout.
       note: JSON file for the counts, skipped clips, and keys of the written ones.
-      excluded: keys of recordings and audio that must not be written, and why.
+      excluded: JSON file with the keys of recordings and audio to leave out, and why.
     """
 
     shard: Shard
     note: Path
-    excluded: Mapping[int, str]
+    excluded: Path
 
     def __call__(self) -> Iterator[tuple[str, dict]]:
+        exclusions = json.loads(self.excluded.read_text())
         seen: set[str] = set()
         index: dict[str, list] = {name: [] for name in INDEX}
         skipped, languages, read, silent, labelled = [], Counter(), 0, 0, 0
         digest = hashlib.sha256()
         for row in self.shard:
             read += 1
-            excluded = row.excluded or self._exclusion(row.source or row.id)
+            excluded = row.excluded or exclusions.get(str(key_of(row.source or row.id)), "")
             problem, flac = row.problem, None
             if not excluded and not problem:
                 problem = "another clip has its id" if row.id in seen else _text_problem(row)
             if not excluded and not problem:
                 try:
                     flac = to_flac(row.audio)
-                    excluded = "" if flac.silent else self._exclusion(flac.digest)
+                    if not flac.silent:
+                        excluded = exclusions.get(str(key_of(flac.digest)), "")
                 except BadAudio as error:
                     problem = str(error)
             if excluded or problem:
@@ -120,9 +123,6 @@ class ShardExamples:
         }
         _write_whole(self.note, json.dumps(note))
 
-    def _exclusion(self, text: str) -> str:
-        return self.excluded.get(key_of(text), "") if self.excluded else ""
-
 
 class ShardFile(writer.ExampleWriter):
     """Writes an ArrayRecord file that appears when whole; the same examples give the same bytes."""
@@ -148,29 +148,43 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
 
     Args:
       shards: of a layout, by split.
-      notes: folder for what became of each shard.
-      excluded: see `ShardExamples`.
+      data_dir: to write; what is there already is kept.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     name = "captioned_audio"
     code_path = None  # no checksum files beside this module
 
-    def __init__(
-        self,
-        shards: dict[str, list[Shard]],
-        notes: Path,
-        excluded: Mapping[int, str],
-        data_dir: Path,
-    ):
+    def __init__(self, shards: dict[str, list[Shard]], data_dir: Path):
         self.examples = {
             split: [
-                ShardExamples(shard, notes / f"{split}-{number:05d}.json", excluded)
+                ShardExamples(
+                    shard, data_dir / NOTES / f"{split}-{number:05d}.json", data_dir / EXCLUDED
+                )
                 for number, shard in enumerate(these)
             ]
             for split, these in shards.items()
         }
         super().__init__(data_dir=os.fspath(data_dir), file_format="array_record")
+
+    def jobs(self) -> list[tuple[ShardExamples, Path]]:
+        """Each shard's examples and file."""
+        return [
+            (these, Path(path))
+            for split, examples in self.examples.items()
+            for these, path in zip(
+                examples, self.template(split).sharded_filepaths(len(examples)), strict=True
+            )
+        ]
+
+    def template(self, split: str) -> naming.ShardedFileTemplate:
+        """Names of the files of a split."""
+        return naming.ShardedFileTemplate(
+            data_dir=self.data_path,
+            dataset_name=self.name,
+            split=split,
+            filetype_suffix="array_record",
+        )
 
     def _build_data_dir(self, given_data_dir: str) -> tuple[str, str]:
         return given_data_dir, given_data_dir
@@ -178,11 +192,18 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
 
-    def _example_writer(self) -> ShardFile:
-        return ShardFile()
-
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[ShardExamples]]:
         return self.examples
+
+    def _download_and_prepare(self, dl_manager, download_config) -> None:
+        """Writes the missing shards under Beam, as one collection, however many they are."""
+        import apache_beam as beam
+
+        runner, options = download_config.beam_runner, download_config.beam_options
+        write = functools.partial(_write_shard, self.info.features)
+        with beam.Pipeline(runner=runner, options=options) as pipeline:
+            waiting = pipeline | beam.Create(_missing(self.jobs()))
+            _ = waiting | beam.Reshuffle() | beam.Map(write)
 
 
 def prepare(
@@ -217,42 +238,37 @@ def prepare(
     Raises:
       DataError: too many clips are bad, none is good, or `out` is taken.
     """
-    if (out / "report.json").is_file():
-        raise DataError(f"{out} is a prepared data set already; choose another --out, or remove it")
-    if out.exists():
-        raise DataError(f"{out} exists and is no prepared data set; choose another --out")
     by_split: dict[str, list[Shard]] = {}
     for shard in shards:
         by_split.setdefault(shard.split, []).append(shard)
+    plan = _plan(by_split, excluded or {})
+    if out.exists():
+        if not (out / PLAN).is_file() or (out / PLAN).read_text() != plan:
+            raise DataError(f"{out} exists and is not this data set; choose another --out")
+        shutil.rmtree(out / NOTES, ignore_errors=True)
+        return json.loads((out / "report.json").read_text(encoding="utf-8"))
     unfinished = out.with_name(f"{out.name}.incomplete")
-    notes = unfinished / "notes"
-    _claim(unfinished, by_split, excluded or {})
-    notes.mkdir(exist_ok=True)
-    builder = CaptionedAudio(by_split, notes, excluded or {}, unfinished if beam is None else out)
+    _claim(unfinished, plan, excluded or {})
+    builder = CaptionedAudio(by_split, unfinished)
     if beam is None:
-        _write_shards(builder, unfinished, workers, progress)
-        folder = unfinished
+        _write_in_processes(builder, workers, progress)
     else:
-        _write_with_beam(builder, beam, unfinished)
-        folder = out
+        _write_with_beam(builder, beam)
     report = _report(builder)
     bad, considered = report["skipped"], report["read"] - report["excluded"]
     if bad > max_bad * considered or not report["written"]:
         shown = "; ".join(
             f"{entry['file']!r}: {entry['reason']}" for entry in report["problems"][:3]
         )
-        _write_whole(unfinished / "failed.json", json.dumps(report, indent=2))
-        if beam is not None:
-            shutil.rmtree(out)
+        _write_whole(unfinished / FAILED, json.dumps(report, indent=2))
         raise DataError(
             f"{bad:,} of {considered:,} clips cannot be used ({shown}); all are listed in "
-            f"{unfinished / 'failed.json'}; repair them and start again, or allow more than "
+            f"{unfinished / FAILED}; repair them and start again, or allow more than "
             f"--max-bad={max_bad:g}"
         )
-    _finish(builder, folder, out, report)
-    shutil.rmtree(out / "notes", ignore_errors=True)
-    if unfinished != folder:
-        shutil.rmtree(unfinished)
+    _finish(builder, report)
+    os.replace(unfinished, out)
+    shutil.rmtree(out / NOTES)
     return report
 
 
@@ -297,34 +313,36 @@ def _example(row: Row, flac: Flac) -> dict:
     }
 
 
-def _claim(folder: Path, by_split: dict[str, list[Shard]], excluded: Mapping[int, str]) -> None:
-    """Makes the folder this plan's, or checks that it is; forgets shards of a failed attempt."""
-    digest = hashlib.sha256(json.dumps(sorted(excluded)).encode())
+def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str]) -> str:
+    """A digest of all that is to be written, and what not."""
+    digest = hashlib.sha256(json.dumps(sorted(excluded.items())).encode())
     for split, shards in by_split.items():
         for shard in shards:
-            digest.update(f"{split} {shard!r}".encode("utf-8", "surrogatepass"))
-    plan = folder / "plan"
-    if plan.is_file() and plan.read_text() != digest.hexdigest():
+            digest.update(f"{split} {shard!r}".encode())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, plan: str, excluded: Mapping[int, str]) -> None:
+    """Makes the folder this plan's, or checks that it is; forgets shards of a failed attempt."""
+    if (folder / PLAN).is_file() and (folder / PLAN).read_text() != plan:
         raise DataError(
             f"{folder} was begun from another list of clips; remove it, or choose another --out"
         )
-    if (folder / "failed.json").is_file():
+    if (folder / FAILED).is_file():
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(plan, digest.hexdigest())
+    (folder / NOTES).mkdir(parents=True, exist_ok=True)
+    (folder / "dataset_info.json").unlink(missing_ok=True)
+    _write_whole(folder / EXCLUDED, json.dumps(excluded))
+    _write_whole(folder / PLAN, plan)
 
 
-def _write_shards(builder: CaptionedAudio, folder: Path, workers: int, progress) -> None:
-    jobs = []
-    for split, examples in builder.examples.items():
-        for number, these in enumerate(examples):
-            path = Path(
-                _template(builder, folder, split).sharded_filepath(
-                    shard_index=number, num_shards=len(examples)
-                )
-            )
-            jobs.append((these, path))
-    waiting = [job for job in jobs if not (job[1].is_file() and job[0].note.is_file())]
+def _missing(jobs: list[tuple[ShardExamples, Path]]) -> list[tuple[ShardExamples, Path]]:
+    return [job for job in jobs if not (job[1].is_file() and job[0].note.is_file())]
+
+
+def _write_in_processes(builder: CaptionedAudio, workers: int, progress) -> None:
+    jobs = builder.jobs()
+    waiting = _missing(jobs)
     done = len(jobs) - len(waiting)
     progress(done, len(jobs))
     write = functools.partial(_write_shard, builder.info.features)
@@ -362,22 +380,15 @@ def _write_shard(features, job: tuple[ShardExamples, Path]) -> None:
     )
 
 
-def _write_with_beam(builder: CaptionedAudio, arguments: list[str], unfinished: Path) -> None:
+def _write_with_beam(builder: CaptionedAudio, arguments: list[str]) -> None:
     try:
         from apache_beam.options import pipeline_options
     except ImportError:
         raise DataError("Apache Beam is not installed; pip install 'supclap_jax[beam]'") from None
     options = pipeline_options.PipelineOptions(arguments)
     runner = options.view_as(pipeline_options.StandardOptions).runner or "DirectRunner"
-    builder.download_and_prepare(
-        download_dir=unfinished / "downloads",  # stays empty
-        download_config=tfds.download.DownloadConfig(beam_runner=runner, beam_options=options),
-    )
-
-
-def _template(builder: CaptionedAudio, folder: Path, split: str) -> naming.ShardedFileTemplate:
-    return naming.ShardedFileTemplate(
-        data_dir=folder, dataset_name=builder.name, split=split, filetype_suffix="array_record"
+    builder._download_and_prepare(
+        None, tfds.download.DownloadConfig(beam_runner=runner, beam_options=options)
     )
 
 
@@ -414,8 +425,9 @@ def _report(builder: CaptionedAudio) -> dict:
     return {**counts, **report}
 
 
-def _finish(builder: CaptionedAudio, folder: Path, out: Path, report: dict) -> None:
-    """Index, metadata and report, in this order; then the folder gets its name."""
+def _finish(builder: CaptionedAudio, report: dict) -> None:
+    """Writes index, metadata and report; removes what only an unfinished set needs."""
+    folder = Path(builder.data_dir)
     index = folder / "index"
     index.mkdir(exist_ok=True)
     arrays = {
@@ -440,7 +452,7 @@ def _finish(builder: CaptionedAudio, folder: Path, out: Path, report: dict) -> N
     infos = []
     for split, counts in lengths.items():
         if split in report["splits"]:
-            template = _template(builder, folder, split)
+            template = builder.template(split)
             paths = template.sharded_filepaths(len(counts))
             size = sum(os.path.getsize(path) for path in paths)
             infos.append(
@@ -450,11 +462,9 @@ def _finish(builder: CaptionedAudio, folder: Path, out: Path, report: dict) -> N
             )
     builder.info.set_splits(splits.SplitDict(infos))
     builder.info.write_to_directory(folder)
-    for path in [folder / "plan", *folder.glob("*.part"), *folder.glob("*.shard_infos.json")]:
+    for path in [folder / EXCLUDED, *folder.glob("*.part")]:
         path.unlink(missing_ok=True)
     _write_whole(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if folder != out:
-        os.replace(folder, out)
 
 
 def _part(path: Path) -> Path:

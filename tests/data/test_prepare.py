@@ -132,8 +132,12 @@ def test_audiocaps_without_all_clips_counts_the_missing(tmp_path, capsys):
     assert main([*command, "--max-bad=0.1"]) == 0
     assert "there is no such file" in capsys.readouterr().out
     assert len(records(tmp_path / "out", "train")) == 9
+    before = files_of(tmp_path / "out")
+    assert main(command) == 0  # it is there already
+    assert files_of(tmp_path / "out") == before
+    (source / "val.csv").unlink()
     assert main(command) == 2
-    assert "is a prepared data set already" in capsys.readouterr().err
+    assert "exists and is not this data set" in capsys.readouterr().err
 
 
 def test_repaired_files_are_read_again_after_a_failure(tmp_path):
