@@ -17,8 +17,8 @@ from rich.progress import Progress
 
 from supclap_jax.config import ConfigError, flatten, nearest_key, validate
 from supclap_jax.data.datasets import DataError
-from supclap_jax.evaluate.metric_styles import STYLES
 from supclap_jax.data.layouts import LAYOUTS
+from supclap_jax.evaluate.metric_styles import STYLES
 
 BAD_INPUT = 2
 DIVERGED = 4
