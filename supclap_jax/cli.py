@@ -131,6 +131,7 @@ def prepare(options: argparse.Namespace, _: list[str]) -> int:
                 workers=options.workers,
                 max_bad=options.max_bad,
                 excluded=exclusions(options.exclude),
+                compact=options.compact,
                 beam=None if options.beam is None else shlex.split(options.beam),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
@@ -261,6 +262,11 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="a prepared set whose recordings and audio to leave out; may be repeated",
+    )
+    command.add_argument(
+        "--compact",
+        action="store_true",
+        help="store audio mono at 16 kHz, as training reads it: small and fast; default: as it is",
     )
     command.add_argument(
         "--beam",

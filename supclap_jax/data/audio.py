@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
+NOTHING = np.zeros(0, np.float32)
 BLOCK = 1 << 18  # frames decoded at once
 MIN_SAMPLES = 2_400  # 0.15 s: the audio encoder's smallest input, one patch of 16 frames
 
@@ -38,7 +39,7 @@ def read_clip(
     with soundfile.SoundFile(path) as file:
         wanted = round(seconds * file.samplerate)
         file.seek(int(position * (max(file.frames - wanted, 0) + 1)))
-        samples = file.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+        samples = _mono(file.read(wanted, dtype="float32", always_2d=True))
         if file.samplerate != SAMPLE_RATE:
             samples = soxr.resample(samples, file.samplerate, SAMPLE_RATE)
     clip = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
@@ -49,13 +50,13 @@ def read_clip(
 
 @dataclasses.dataclass(frozen=True)
 class Flac:
-    """An audio file in its own rate and channels, without loss.
+    """An audio file as FLAC.
 
     Attributes:
-      data: of the FLAC file, 16 or 24 bit.
+      data: of the FLAC file.
       sample_rate: Hz.
       duration: seconds.
-      digest: of rate, channels and samples, whatever the file was before; hexadecimal.
+      digest: of the original's rate, channels and samples, whatever its format; hexadecimal.
       silent: whether all samples are zero.
     """
 
@@ -70,11 +71,12 @@ class BadAudio(ValueError):
     """An audio file that cannot be used; the message says why in a few words."""
 
 
-def to_flac(audio: Path | bytes) -> Flac:
+def to_flac(audio: Path | bytes, compact: bool = False) -> Flac:
     """Decodes a whole file and stores it as FLAC, block by block; a FLAC file stays as it is.
 
     Integer samples are kept exactly; 32 bit and floating-point ones are rounded to 24 bit (MP3 and
-    OGG to 16), after division by the peak where that is above one.
+    OGG to 16), after division by the peak where that is above one. If `compact`, the FLAC file is
+    mono at 16 kHz and 16 bit instead, what training reads; the digest is of the original still.
 
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
@@ -99,18 +101,26 @@ def to_flac(audio: Path | bytes) -> Flac:
         digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
         silent = True
         flac = io.BytesIO()
-        keep = file.format == "FLAC"
-        with soundfile.SoundFile(flac, "w", rate, channels, f"PCM_{bits}", format="FLAC") as out:
-            for block in file.blocks(BLOCK, dtype="int32" if is_integer else "float64"):
+        keep = file.format == "FLAC" and not compact
+        form = (SAMPLE_RATE, 1, "PCM_16") if compact else (rate, channels, f"PCM_{bits}")
+        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+        with soundfile.SoundFile(flac, "w", *form, format="FLAC") as out:
+            dtype = "int32" if is_integer else "float64"
+            for block in file.blocks(BLOCK, dtype=dtype, always_2d=True):
                 if not is_integer:
                     block = _to_integers(block / peak, bits)
                 silent = silent and not block.any()
                 digest.update((block >> 8).tobytes())
-                if not keep:
+                if compact:
+                    mono = resampler.resample_chunk(_mono((block / 2.0**31).astype(np.float32)))
+                    out.write(_to_integers(mono, 16))
+                elif not keep:
                     out.write(block)
+            if compact:
+                out.write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
     if keep:
         flac = io.BytesIO(audio if isinstance(audio, bytes) else audio.read_bytes())
-    return Flac(flac.getvalue(), rate, frames / rate, digest.hexdigest(), silent)
+    return Flac(flac.getvalue(), form[0], frames / rate, digest.hexdigest(), silent)
 
 
 def find_problem(path: Path | bytes) -> str | None:
@@ -153,6 +163,11 @@ def find_bad_clips(
                 bad[path] = problem
             progress(done)
     return bad
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """Mean of the channels of `[frames, channels]`; 30 times as fast as `samples.mean(axis=1)`."""
+    return sum(samples.T[1:], samples[:, 0]) / np.float32(samples.shape[1])
 
 
 def _open(audio: Path | bytes) -> soundfile.SoundFile:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from supclap_jax.cli import main
 from supclap_jax.data import layouts
+from supclap_jax.data.audio import read_clip
 from supclap_jax.data.datasets import DataError
 from supclap_jax.data.layouts import Options, read_layout
 from supclap_jax.data.prepare import FEATURES, exclusions, prepare
@@ -173,6 +174,27 @@ def test_audio_is_kept_without_loss(kind, tmp_path):
     np.testing.assert_allclose(samples, original, rtol=0, atol=error)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_compact_audio_is_what_training_reads(kind, tmp_path):
+    """A crop from the start is the original's within 16 bit; the key stays the original's."""
+    subtype, rate, channels, _ = KINDS[kind]
+    (tmp_path / "in").mkdir()
+    path = write_sound(tmp_path / "in" / "odd.wav", subtype, rate, channels=channels, seconds=2.0)
+    _, [record] = one(tmp_path, [("odd.wav", "A sound", "")], compact=True)
+    info = soundfile.info(io.BytesIO(record["audio"]))
+    assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+    assert record["sample_rate"] == 16_000
+    np.testing.assert_allclose(record["duration"], 2.0)
+    mine, samples = read_clip(io.BytesIO(record["audio"]), 2.0)
+    theirs, _ = read_clip(path, 2.0)
+    assert abs(samples - 32_000) <= 1
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=2.0**-15)
+    (tmp_path / "out").rename(tmp_path / "compact")
+    one(tmp_path, [("odd.wav", "A sound", "")])
+    keys = [np.load(tmp_path / f / "index" / "train.audio.npy") for f in ("compact", "out")]
+    np.testing.assert_array_equal(*keys)
+
+
 def test_floating_point_above_one_is_scaled_not_clipped(tmp_path):
     (tmp_path / "in").mkdir()
     loud = 3 * sound("loud")[:, 0]
@@ -229,8 +251,6 @@ def test_silence_is_kept_and_counted(tmp_path):
 
 def test_an_hour_is_read_in_blocks(tmp_path):
     """Its crop decodes in a fraction of the whole file's time."""
-    from supclap_jax.data.audio import read_clip
-
     (tmp_path / "in").mkdir()
     hour = np.tile((sound("hour", 1.0, 8_000)[:, 0] * 32_767).astype(np.int16), 3_600)
     soundfile.write(tmp_path / "in" / "hour.wav", hour, 8_000)
