@@ -101,7 +101,7 @@ class PreparedSplit(Sequence):
         """All texts in memory, for evaluation.
 
         Raises:
-          DataError: a clip has no caption in one of the languages.
+          DataError: a clip has no label, and no caption in one of the languages.
         """
         captions: dict[str, list] = {language: [] for language in self.languages}
         labels, ids, folds = [], [], []
@@ -112,7 +112,7 @@ class PreparedSplit(Sequence):
                 if language in texts:
                     texts[language].append(text)
             for language, mine in texts.items():
-                if not mine:
+                if not mine and not record["label"]:
                     raise DataError(
                         f"{self.folder}: the {self.split} clip {record['id']!r} has no caption in "
                         f"{language}; choose other data.languages, or another set"

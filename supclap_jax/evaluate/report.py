@@ -244,7 +244,7 @@ def _classify(
     classes_text = zero_shot.class_embeddings(embedded.reshape(len(templates), len(names), -1))
     number = {name: index for index, name in enumerate(names)}
     label = np.array([number[clips.labels[index]] for index in labelled])
-    folds = getattr(clips, "folds", None) or (None,) * len(clips)
+    folds = [fold or None for fold in clips.folds] or [None] * len(clips)
     return zero_shot.Classification(
         predicted=zero_shot.classify(audio[labelled], classes_text, label),
         label=label,

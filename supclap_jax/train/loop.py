@@ -68,6 +68,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
     clips_of_split = {"development": load_training(config)}
     clips_of_split |= {split: load_clips(config, split) for split in SPLITS[1:]}
     clips, validation = clips_of_split["development"], clips_of_split["validation"]
+    headline = config.data.languages[0]
+    if not any(validation.captions[headline]):
+        raise DataError(
+            f"the validation clips have labels but no captions in {headline}; training is "
+            "validated by retrieval: choose another data.evaluation or data.path"
+        )
     if len(clips) < config.batch_size:
         raise DataError(
             f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "

@@ -143,24 +143,11 @@ def test_retrieval_is_over_clips_with_captions_in_all_languages(evaluate, clips)
     assert evaluate(english)["languages"] == {}
 
 
-class FoldedClips:
-    """Clips with folds, as a prepared set has them."""
-
-    def __init__(self, clips, folds):
-        self._clips, self.folds = clips, folds
-
-    def __getattr__(self, name):
-        return getattr(self._clips, name)
-
-    def __len__(self):
-        return len(self._clips)
-
-
 def test_folds_and_prompts_of_a_labelled_set(evaluate, clips, config):
     labelled = clips.select([i for i, label in enumerate(clips.labels) if label])
     folds = tuple(1 + i % 3 for i in range(len(labelled)))
     templates = ("a {} b", "{}", "the noise of {}")
-    folded = FoldedClips(labelled, folds)
+    folded = dataclasses.replace(labelled, folds=folds)
     scores = score(FakeEmbedder(), {}, folded, config, templates=templates)
     result = report(scores, estimate(scores, config), templates=templates)["zero_shot"]
     assert result["prompts"] == list(templates)

@@ -55,6 +55,18 @@ def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (report["clips"], report["captions"]) == (3, 15)
 
+    source = published.make("esc50", tmp_path / "ESC-50")
+    assert main(["prepare", "--format=esc50", f"--source={source}", f"--out={tmp_path / 'e'}"]) == 0
+    out = tmp_path / "esc50.json"
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={tmp_path / 'e'}"]
+    assert main([*evaluate, f"--json={out}"]) == 0
+    report = json.loads(out.read_text())
+    assert report["zero_shot"]["clips"] == report["clips"]
+    assert (
+        sum(fold["clips"] for fold in report["zero_shot"]["per_fold"].values()) == report["clips"]
+    )
+    assert "0" not in report["zero_shot"]["per_fold"]
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
