@@ -34,8 +34,8 @@ def mixture(*names):
     return "data.mixture={" + ",".join(f"'{name}':{1 + i}" for i, name in enumerate(names)) + "}"
 
 
-def test_a_mixture_of_all_sets_trains_resumes_and_is_evaluated(sets, tmp_path, capsys):
-    """In two length buckets, so with two compiled shapes; a second call continues the first."""
+def test_a_mixture_of_all_sets_trains_and_is_evaluated(sets, tmp_path, capsys):
+    """In two length buckets; a language that the evaluation set lacks is refused first."""
     options = [mixture(*TRAINED_ON), "data.evaluation=audiocaps", "data.buckets=(0.45,)"]
     options += ["data.languages=('eng_Latn','fra_Latn')"]
     assert train(tmp_path / "run", sets, *options) == 2  # AudioCaps has no French
