@@ -20,6 +20,14 @@ from supclap_jax.train.step import make_train_step
 from tests.train.test_step import make_batch
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """XLA compiles in half the time without its optimisations, which are not what is tested."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def params(config):
     return init_states(config, make_mesh(1, config.batch_size))[0].params
