@@ -102,7 +102,7 @@ def _reflect(waveform: jax.Array, samples: jax.Array | None) -> jax.Array:
 def _mel_power(padded: jax.Array) -> jax.Array:
     """mel @ |STFT|^2 of `padded [batch, samples + 512]`, [batch, frames, 64].
 
-    On a CPU by FFT, which takes a fifth of the time there; elsewhere by matrix products.
+    On a CPU by FFT, which takes about a third of the time there; elsewhere by matrix products.
     """
     length = padded.shape[1]
     hops = (length - WINDOW) // HOP + _HOPS_PER_WINDOW
