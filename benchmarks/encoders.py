@@ -82,10 +82,16 @@ def cases(quick: bool):
 
 
 def against_torch(python: str, quick: bool) -> list[dict]:
-    """Paired runs, ours and PyTorch's in turn, on the same weights and inputs."""
+    """Paired blocks of runs, ours and PyTorch's in turn, on the same weights and inputs.
+
+    Blocks, not single runs: for some milliseconds after a run the threads of either library still
+    spin on the processors that the other now needs, and memory that a process left idle is slow to
+    touch again. The first runs of a block are not counted.
+    """
     torch = Torch(python)
     rows = []
     for name, sizes, weights, inputs, function in cases(quick):
+        on_device = jax.device_put((weights, inputs))
         with tempfile.TemporaryDirectory() as folder:
             save_file(flatten(weights), f"{folder}/weights.safetensors")
             save_file({"inputs": inputs}, f"{folder}/inputs.safetensors")
@@ -95,9 +101,10 @@ def against_torch(python: str, quick: bool) -> list[dict]:
             programs = {"forward": forward, "forward + backward": backward}
             for what, ours in list(programs.items())[: 1 if name == "log_mel" else None]:
                 seconds = paired(
-                    partial(seconds_of, ours, weights, inputs),
+                    partial(seconds_of, ours, *on_device),
                     partial(torch.run, backward=ours is backward, **request),
-                    runs=3 if quick else 5,
+                    runs=20 if name == "log_mel" else 3,
+                    uncounted=5 if name == "log_mel" else 1,
                 )
                 rows.append({"model": name, "batch": len(inputs), "what": what, **seconds})
             answer = torch.run(backward=False, **request)
@@ -112,14 +119,17 @@ def against_torch(python: str, quick: bool) -> list[dict]:
     return rows
 
 
-def paired(ours, theirs, runs: int) -> dict:
-    """Medians of both, and of the ratio, after one run of each to warm up."""
-    pairs = [(ours(), theirs()["seconds"]) for _ in range(runs + 1)][1:]
-    mine, other = zip(*pairs, strict=True)
+def paired(ours, theirs, runs: int, uncounted: int) -> dict:
+    """Medians of both, and of the ratio, over three blocks of each."""
+    mine, other = [], []
+    for _ in range(3):
+        mine.append(statistics.median([ours() for _ in range(runs)][uncounted:]))
+        block = [theirs()["seconds"] for _ in range(runs)]
+        other.append(statistics.median(block[uncounted:]))
     return {
         "jax s": statistics.median(mine),
         "torch s": statistics.median(other),
-        "torch / jax": statistics.median(b / a for a, b in pairs),
+        "torch / jax": statistics.median(b / a for a, b in zip(mine, other, strict=True)),
     }
 
 
