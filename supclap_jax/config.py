@@ -137,7 +137,8 @@ def default() -> ConfigDict:
     config.evaluate.ema = True  # evaluate the moving average where there is one
 
     config.mesh = ConfigDict()
-    config.mesh.data = -1  # devices that share a batch; -1 is all there are
+    config.mesh.data = -1  # groups of devices with a copy of the states each; -1 is all there are
+    config.mesh.fsdp = 1  # devices of a group, which share the copy; all share the batch
     return config
 
 
@@ -303,6 +304,7 @@ OPERATIONAL = (
     "loss.block_size",
     "max_bad_steps",
     "mesh.data",
+    "mesh.fsdp",
     "remat",
     "scan_layers",
 )

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from supclap_jax.models import transformer
 from supclap_jax.models.log_mel import MELS
@@ -51,6 +52,7 @@ class CED(nn.Module):
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
+      sharding: of the rows of a batch, for the blocks; see `transformer.Block`.
     """
 
     dim: int
@@ -68,6 +70,7 @@ class CED(nn.Module):
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
+    sharding: Sharding | None = None
 
     def setup(self):
         self.input_norm = nn.BatchNorm(momentum=0.99, epsilon=1e-5, use_fast_variance=False)
@@ -89,6 +92,7 @@ class CED(nn.Module):
             attention=self.attention,
             dropout=self.dropout,
             dtype=self.dtype,
+            sharding=self.sharding,
         )
         self.norm = nn.LayerNorm(epsilon=_EPSILON)
 
@@ -144,7 +148,7 @@ class CED(nn.Module):
         if train and (self.time_masks or self.freq_masks):
             x = self._spec_augment(x, frames)
         patches = patchify(split_chunks(x, self.target_length))
-        x = self._with_positions(self.patch_embed(patches))
+        x = self._with_positions(transformer.place(self.patch_embed(patches), self.sharding))
         x = x.reshape(x.shape[0], -1, self.dim)
         valid = None
         if frames is not None:

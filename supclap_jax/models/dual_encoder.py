@@ -5,10 +5,12 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 
 from supclap_jax.models.ced import CED
 from supclap_jax.models.log_mel import frame_count, log_mel
 from supclap_jax.models.sonar import SonarTextEncoder
+from supclap_jax.models.transformer import place
 
 
 class Projection(nn.Module):
@@ -16,11 +18,13 @@ class Projection(nn.Module):
 
     dim: int
     dtype: jnp.dtype
+    sharding: Sharding | None
 
     @nn.compact
     def __call__(self, embedding: jax.Array) -> jax.Array:
-        hidden = nn.relu(nn.Dense(self.dim, dtype=self.dtype)(embedding))
-        projected = nn.Dense(self.dim, dtype=self.dtype)(hidden).astype(jnp.float32)
+        hidden = place(nn.Dense(self.dim, dtype=self.dtype)(embedding), self.sharding)
+        projected = nn.Dense(self.dim, dtype=self.dtype)(nn.relu(hidden)).astype(jnp.float32)
+        projected = place(projected, self.sharding)
         return projected * jax.lax.rsqrt(jnp.sum(projected**2, axis=-1, keepdims=True) + 1e-12)
 
 
@@ -37,6 +41,7 @@ class DualEncoder(nn.Module):
       frozen: which of "audio" and "text" are encoders that do not learn: they run as in inference,
         without dropout and on running statistics, and no gradient enters them.
       dtype: of the encoders' and projections' computation; parameters are float32.
+      sharding: of the rows of a batch, for the projections; see `transformer.Block`.
     """
 
     audio: CED
@@ -47,10 +52,11 @@ class DualEncoder(nn.Module):
     bias: float | None = None
     frozen: tuple[str, ...] = ()
     dtype: jnp.dtype = jnp.float32
+    sharding: Sharding | None = None
 
     def setup(self):
-        self.audio_projection = Projection(self.projection_dim, self.dtype)
-        self.text_projection = Projection(self.projection_dim, self.dtype)
+        self.audio_projection = Projection(self.projection_dim, self.dtype, self.sharding)
+        self.text_projection = Projection(self.projection_dim, self.dtype, self.sharding)
         if self.learn_temperature:
             initial = nn.initializers.constant(-math.log(self.temperature))
             self.log_logit_scale = self.param("log_logit_scale", initial, ())

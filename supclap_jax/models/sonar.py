@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from supclap_jax.models import transformer
 
@@ -37,6 +38,8 @@ class SonarTextEncoder(nn.Module):
       scan_layers: compile one block as a loop rather than each.
       remat: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
+      sharding: of the rows of a batch, over all axes of a mesh; tables may be divided over the last
+        one. See `transformer.Block`.
     """
 
     vocab_size: int
@@ -50,6 +53,7 @@ class SonarTextEncoder(nn.Module):
     scan_layers: bool = True
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
+    sharding: NamedSharding | None = None
 
     def setup(self):
         self.embed = nn.Embed(
@@ -68,6 +72,7 @@ class SonarTextEncoder(nn.Module):
             attention=self.attention,
             dropout=self.dropout,
             dtype=self.dtype,
+            sharding=self.sharding,
         )
         self.norm = nn.LayerNorm(epsilon=_EPSILON)
 
@@ -103,10 +108,20 @@ class SonarTextEncoder(nn.Module):
         valid = tokens != PAD_ID
         position = jnp.cumsum(valid, axis=1) - 1 + FIRST_POSITION
         table = sinusoids(FIRST_POSITION + self.max_length, self.dim)
-        x = self.embed(tokens) * self.dim**0.5 + jnp.asarray(table)[position]
+        x = self._look_up(tokens) * self.dim**0.5 + jnp.asarray(table)[position]
         x = self.embed_dropout(x.astype(self.dtype), deterministic=not train)
         x, _ = self.blocks(x, valid, train)
         return self.norm(x.astype(jnp.float32))
+
+    def _look_up(self, tokens: jax.Array) -> jax.Array:
+        """Embeds tokens; devices that share a table divided by columns exchange what they find."""
+        x = self.embed(tokens)
+        if self.sharding is None:
+            return x
+        *rows, columns = self.sharding.spec[0]
+        if self.dim % self.sharding.mesh.shape[columns] == 0:
+            x = transformer.place(x, self.sharding.update(spec=PartitionSpec(rows, None, columns)))
+        return transformer.place(x, self.sharding)
 
 
 def sinusoids(positions: int, dim: int) -> np.ndarray:

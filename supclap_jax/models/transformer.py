@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 # What a block keeps for its gradient; the rest is computed again on the way back.
 REMAT_POLICIES = {
@@ -29,6 +30,8 @@ class Block(nn.Module):
       dropout: rate on what attention and MLP add to the tokens; with train only.
       dtype: type of the computation. Norms compute their statistics, and attention its softmax, in
         float32 whatever the dtype.
+      sharding: how the rows of a batch lie on devices, and all activations with them, so that
+        divided weights are gathered layer by layer; None leaves that to the compiler.
     """
 
     heads: int
@@ -39,6 +42,7 @@ class Block(nn.Module):
     attention: str = "xla"
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    sharding: Sharding | None = None
 
     @nn.compact
     def __call__(
@@ -57,17 +61,26 @@ class Block(nn.Module):
         dim = x.shape[-1]
         if dim % self.heads:
             raise ValueError(f"dim {dim} is not a multiple of heads {self.heads}")
-        dense = partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
         dropout = nn.Dropout(self.dropout, deterministic=not train)
 
-        qkv = dense(3 * dim, name="qkv")(norm(name="norm1")(x))
+        def dense(features, name, x):
+            layer = nn.Dense(features, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
+            return place(layer(x), self.sharding)
+
+        x = place(x, self.sharding)
+        qkv = dense(3 * dim, "qkv", norm(name="norm1")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
         attended = attention(qkv, valid, self.attention).reshape(x.shape)
-        x = x + dropout(dense(dim, name="proj")(attended))
+        x = x + dropout(dense(dim, "proj", attended))
 
-        hidden = self.activation(dense(self.hidden, name="fc1")(norm(name="norm2")(x)))
-        return x + dropout(dense(dim, name="fc2")(hidden)), None
+        hidden = self.activation(dense(self.hidden, "fc1", norm(name="norm2")(x)))
+        return x + dropout(dense(dim, "fc2", hidden)), None
+
+
+def place(x: jax.Array, sharding: Sharding | None) -> jax.Array:
+    """Holds the compiler to a sharding of the first axis; None does nothing."""
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
 def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xla") -> jax.Array:

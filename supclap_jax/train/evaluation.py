@@ -113,7 +113,7 @@ class _Run:
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""
-        mesh = make_mesh(self.config.mesh.data, self.config.batch_size)
+        mesh = make_mesh(self.config.mesh.data, self.config.batch_size, self.config.mesh.fsdp)
         state, _ = self._checkpoints.restore(self.step, abstract_states(self.config, mesh))
         self._checkpoints.close()
         self.variables = variables_of(state, self.config)

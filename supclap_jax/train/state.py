@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError
@@ -16,7 +16,7 @@ from supclap_jax.models.ced import CED
 from supclap_jax.models.dual_encoder import DualEncoder
 from supclap_jax.models.radius import DynamicRadius, FixedRadius, NoRadius, StaticRadius
 from supclap_jax.models.sonar import SonarTextEncoder
-from supclap_jax.train.mesh import replicated
+from supclap_jax.train.mesh import state_shardings
 from supclap_jax.train.optimizer import (
     dual_encoder_optimizer,
     frozen_towers,
@@ -66,8 +66,12 @@ class RadiusState:
     opt_state: optax.OptState
 
 
-def make_model(config: ConfigDict) -> DualEncoder:
+def make_model(config: ConfigDict, sharding: Sharding | None = None) -> DualEncoder:
     """The dual encoder that a config describes.
+
+    Args:
+      config: of the run.
+      sharding: of the batches that it is to take; None leaves activations to the compiler.
 
     Raises:
       ConfigError: it asks for kernels that this machine does not have.
@@ -79,7 +83,7 @@ def make_model(config: ConfigDict) -> DualEncoder:
         )
     dtype = jnp.dtype(config.compute_dtype)
     both = {name: config[name] for name in ("attention", "scan_layers", "remat")}
-    both["dtype"] = dtype
+    both |= {"dtype": dtype, "sharding": sharding}
     audio = CED(
         dim=config.audio.dim,
         depth=config.audio.depth,
@@ -106,6 +110,7 @@ def make_model(config: ConfigDict) -> DualEncoder:
         bias=config.temperature.initial_bias if config.loss.base == "siglip" else None,
         frozen=frozen_towers(config),
         dtype=dtype,
+        sharding=sharding,
     )
 
 
@@ -142,16 +147,18 @@ def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState
     Raises:
       ConfigError: as `load_weights`.
     """
-    state, radius_state = jax.jit(lambda: _init(config), out_shardings=replicated(mesh))()
+    shardings = state_shardings(jax.eval_shape(lambda: _init(config)), mesh)
+    state, radius_state = jax.jit(lambda: _init(config), out_shardings=shardings)()
     return load_weights(config, state), radius_state
 
 
 def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
     """Shapes, dtypes and shardings of both states, without making them."""
-    sharding = replicated(mesh)
+    states = jax.eval_shape(lambda: _init(config))
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(lambda: _init(config)),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        states,
+        state_shardings(states, mesh),
     )
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
-from supclap_jax.train.mesh import batch_sharding, replicated
+from supclap_jax.train.mesh import AXES, batch_sharding, replicated
 from supclap_jax.train.optimizer import (
     dual_encoder_optimizer,
     learning_rate,
@@ -22,6 +22,7 @@ from supclap_jax.train.optimizer import (
 from supclap_jax.train.state import (
     RadiusState,
     TrainState,
+    abstract_states,
     make_model,
     make_radius_model,
     split_seed,
@@ -40,7 +41,7 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
       `gradients(params, radius_params, batch_stats, batch, key)`, batch as `training_batches`
       yields it, key for dropout, which gives `(gradient, radius_gradient), batch_stats, metrics`.
     """
-    model = make_model(config)
+    model = make_model(config, batch_sharding(mesh))
     loss = jax.value_and_grad(make_loss(config, mesh), argnums=(0, 1, 2, 3, 5), has_aux=True)
 
     def gradients(params, radius_params, batch_stats, batch, key):
@@ -104,7 +105,7 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
 
     if config.loss.block_size is None:
         return loss
-    return sharded(partial(loss, block_size=config.loss.block_size), mesh)
+    return sharded(partial(loss, block_size=config.loss.block_size), mesh, AXES)
 
 
 def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
@@ -168,10 +169,10 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
         }
         return new_state, new_radius_state, metrics
 
-    everywhere = replicated(mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_states(config, mesh))
     return jax.jit(
         step,
-        in_shardings=(everywhere, everywhere, batch_sharding(mesh)),
-        out_shardings=everywhere,
+        in_shardings=(*shardings, batch_sharding(mesh)),
+        out_shardings=(*shardings, replicated(mesh)),
         donate_argnums=(0, 1),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from supclap_jax.config import ConfigError, set_variant
+from supclap_jax.config import set_variant
 from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import distance
 from supclap_jax.train.mesh import make_mesh, put_batch
@@ -227,10 +227,3 @@ def test_abstract_states_are_those_of_init(config):
     made, abstract = init_states(config, mesh), abstract_states(config, mesh)
     same = lambda a, b: (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)  # noqa: E731
     assert all(jax.tree.leaves(jax.tree.map(same, made, abstract)))
-
-
-def test_batch_must_be_divisible_by_devices():
-    with pytest.raises(ConfigError, match="batch_size 12 is not divisible by the 8 devices"):
-        make_mesh(8, 12)
-    with pytest.raises(ConfigError, match=r"mesh.data is 9, but there are 8 devices"):
-        make_mesh(9, 18)
