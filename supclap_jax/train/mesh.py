@@ -4,6 +4,8 @@ Axis "data" holds copies of the states, axis "fsdp" divides them (fully sharded 
 batches are divided among the devices of both.
 """
 
+import math
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -11,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from supclap_jax.config import ConfigError
 
 AXES = ("data", "fsdp")
-MIN_SHARDED = 2**14  # elements; gathering less costs more time than it saves memory
+MIN_SHARDED = 2**16  # elements, of one layer; gathering fewer costs time and saves no memory
 
 
 def make_mesh(
@@ -62,7 +64,7 @@ def state_shardings(states, mesh: Mesh):
 
     | leaf | divided over "fsdp" |
     |---|---|
-    | fewer than `MIN_SHARDED` elements, or no axis that fsdp divides | not |
+    | fewer than `MIN_SHARDED` elements in a layer, or no axis that fsdp divides | not |
     | of stacked blocks, [depth, ...] | the last axis that fsdp divides, but not the layers |
     | any other | the last axis that fsdp divides |
 
@@ -76,7 +78,7 @@ def state_shardings(states, mesh: Mesh):
     def sharding(path, leaf):
         stacked = any(getattr(step, "key", None) == "blocks" for step in path)
         spec = [None] * leaf.ndim
-        if leaf.size >= MIN_SHARDED:
+        if math.prod(leaf.shape[stacked:]) >= MIN_SHARDED:
             axes = range(leaf.ndim - 1, stacked - 1, -1)
             axis = next((i for i in axes if leaf.shape[i] % mesh.shape["fsdp"] == 0), None)
             if axis is not None:
