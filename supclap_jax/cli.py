@@ -1,7 +1,8 @@
 """The command `supclap`.
 
 Exit codes: 0 done; 1 an error in the program; 2 bad config, data or arguments; 4 training
-diverged; 128 + N stopped by signal N after a checkpoint (130 Ctrl-C, 143 SIGTERM).
+diverged; 5 another process of the run is gone; 128 + N stopped by signal N after a checkpoint
+(130 Ctrl-C, 143 SIGTERM).
 """
 
 import argparse
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {overrides[0]!r}; see 'supclap {options.command} --help'")
     flags.FLAGS.mark_as_parsed()
     try:
+        if getattr(options, "distributed", False):
+            from supclap_jax.train.processes import connect
+
+            connect()
         return options.run(options, overrides)
     except (ConfigError, DataError) as error:
         return _fail(error, BAD_INPUT)
@@ -202,6 +207,14 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
+    def add_distributed(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--distributed",
+            action="store_true",
+            help="one of several processes, which find each other on TPU pods, under SLURM and "
+            "Open MPI, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+        )
+
     command = add(
         synthesize,
         "supclap synthesize --out=runs/soundscape --clips=5000",
@@ -282,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--workdir", type=Path, required=True, help="folder of the run; continues what is there"
     )
+    add_distributed(command)
     command.add_argument(
         "--config.KEY", dest="_", metavar="VALUE", help="override one field of the recipe"
     )
@@ -294,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         "  supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase",
     )
     command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    add_distributed(command)
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     command.add_argument(
         "--data", type=Path, help="data folder; default: the one that the run was trained on"

@@ -74,8 +74,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Endless training batches from `start_step` on, this host's share of each.
 
-    Global batch k is the same set of examples, crops and captions for any number of hosts and
-    workers and wherever the stream starts: randomness is drawn by position before the slicing.
+    Global batch k is the same examples, crops and captions for any number of hosts and workers and
+    wherever the stream starts, and in the same order when the hosts' shares are joined: randomness
+    is drawn by position before the slicing.
     Sets of a mixture take turns in proportion to their weights, each passing through all of its
     clips before it repeats one. With `data.buckets`, a batch holds clips of one bucket.
 
@@ -96,7 +97,7 @@ def training_batches(
         pairs = order.seed(_seed(config, bucket, 0)).random_map(
             LoadPair(clips, tokenizer, config, seconds)
         )
-        streams.append(pairs[host::hosts].batch(per_host))
+        streams.append(pairs.batch(per_host)[host::hosts])
         weights.append(sum(shares))
     stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights=weights)
     stream = stream[start_step:]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from supclap_jax.data.datasets import Clips
@@ -23,11 +23,12 @@ class Embedder:
       model: the dual encoder.
       tokenizer: of the captions.
       config: of the run.
-      sharding: of a batch; divides its first axis among the devices.
+      sharding: of a batch; divides its first axis among the devices. Where they belong to several
+        processes, all call this with the same clips and captions, and get all embeddings.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, config: ConfigDict, sharding: Sharding
+        self, model: nn.Module, tokenizer: Tokenizer, config: ConfigDict, sharding: NamedSharding
     ):
         devices = sharding.num_devices
         self.batch_size = -(-config.evaluate.batch_size // devices) * devices
@@ -35,13 +36,16 @@ class Embedder:
         self._seconds = config.audio.seconds
         self._max_tokens = config.text.max_tokens
         self._sharding = sharding
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
         self._encode_audio = jax.jit(
             lambda variables, batch: model.apply(
                 variables, batch["audio"], batch["samples"], method="encode_audio"
-            )
+            ),
+            out_shardings=everywhere,
         )
         self._encode_text = jax.jit(
-            lambda variables, tokens: model.apply(variables, tokens, method="encode_text")
+            lambda variables, tokens: model.apply(variables, tokens, method="encode_text"),
+            out_shardings=everywhere,
         )
 
     def audio(self, variables: dict, clips: Clips) -> np.ndarray:

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+
 from supclap_jax.config import ConfigError
 from supclap_jax.data.datasets import Clips, DataError
 from supclap_jax.evaluate import zero_shot
@@ -15,6 +17,7 @@ from supclap_jax.train.checkpoint import open_run
 from supclap_jax.train.logging import console
 from supclap_jax.train.loop import load_clips, variables_of
 from supclap_jax.train.mesh import batch_sharding, make_mesh
+from supclap_jax.train.processes import is_first
 from supclap_jax.train.state import abstract_states, make_model
 from supclap_jax.train.workdir import load_tokenizer
 
@@ -87,15 +90,21 @@ def evaluate_run(
                 "step": other.step,
                 **compare(estimates, estimate(their_scores, run.config)),
             }
+    plain = evaluation == Evaluation()
+    examples = _similarities(run, clips) if plain else None
+    if not is_first():
+        return
     for table in tables(result):
         console.print(table)
     console.print(f"Checkpoint of step {run.step}.")
 
     written = []
-    if evaluation == Evaluation():
+    if plain:
         figures = workdir / "figures"
         written += _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
-        written += _draw(workdir / "metrics.jsonl", figures, run, clips)
+        written += training_figures(workdir / "metrics.jsonl", figures)
+    if examples:
+        written.append(similarity_figure(*examples, figures / "similarity.png"))
     if out is not None:
         written += _write(result, out, scores, out.with_suffix(".confusion.png"))
     for path in written:
@@ -146,14 +155,13 @@ def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]
     return [path, confusion_figure(count, scores.zero_shot.names, figure)]
 
 
-def _draw(metrics: Path, folder: Path, run: _Run, clips: Clips) -> list[Path]:
-    figures = training_figures(metrics, folder)
+def _similarities(run: _Run, clips: Clips) -> tuple[np.ndarray, list[str]] | None:
+    """First captions of some clips against these clips, and the captions; None without any."""
     language = run.config.data.languages[0]
     captioned = [index for index, texts in enumerate(clips.captions.get(language, ())) if texts]
     if not captioned:
-        return figures
+        return None
     few = clips.select(captioned[:CLIPS_IN_FIGURE])
     captions = [texts[0] for texts in few.captions[language]]
     text = run.embedder.text(run.variables, captions, language)
-    similarity = text @ run.embedder.audio(run.variables, few).T
-    return [*figures, similarity_figure(similarity, captions, folder / "similarity.png")]
+    return text @ run.embedder.audio(run.variables, few).T, captions

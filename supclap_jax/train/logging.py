@@ -25,9 +25,13 @@ class MetricsWriter:
       workdir: of the run.
       start_step: lines after this step, from a run that went on past its last checkpoint, are
         dropped, so that each step stands there once.
+      silent: write nothing, as all processes but one do.
     """
 
-    def __init__(self, workdir: Path, start_step: int):
+    def __init__(self, workdir: Path, start_step: int, silent: bool = False):
+        self._silent = silent
+        if silent:
+            return
         path = workdir / "metrics.jsonl"
         kept = []
         if path.is_file():
@@ -38,6 +42,8 @@ class MetricsWriter:
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One line for `step`, null where not finite, and each metric as a TensorBoard scalar."""
+        if self._silent:
+            return
         numbers = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         for name, value in metrics.items():
@@ -45,6 +51,8 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flushes both."""
+        if self._silent:
+            return
         self._file.close()
         self._tensorboard.close()
 

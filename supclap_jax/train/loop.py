@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from rich.progress import TextColumn
 
@@ -30,6 +31,7 @@ from supclap_jax.train import workdir as workdirs
 from supclap_jax.train.checkpoint import Checkpoints
 from supclap_jax.train.logging import MetricsWriter, console, progress_bar
 from supclap_jax.train.mesh import batch_sharding, make_mesh, put_batch
+from supclap_jax.train.processes import ending_with_the_others, is_first, wait_for_all
 from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
 from supclap_jax.train.step import make_train_step
 from supclap_jax.train.weights import check_weights
@@ -83,9 +85,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
         if config.text.tokenizer:
             workdirs.read_tokenizer(config)
         check_weights(config, abstract_states(config, mesh)[0])
-    workdirs.claim(config, workdir)
-    workdirs.claim_data(clips_of_split, workdir)
-    tokenizer = workdirs.load_tokenizer(config, workdir, clips)
+    if is_first():
+        workdirs.claim(config, workdir)
+        workdirs.claim_data(clips_of_split, workdir)
+        workdirs.load_tokenizer(config, workdir, clips)
+    wait_for_all("the folder is claimed")
+    tokenizer = workdirs.load_tokenizer(config, workdir)
 
     checkpoints = Checkpoints(workdir, config.keep_last)
     start = max(checkpoints.steps(), default=0)
@@ -107,27 +112,28 @@ def train(config: ConfigDict, workdir: Path) -> None:
         clips, tokenizer, config, start, jax.process_index(), jax.process_count()
     )
     meter = Meter(config)
-    writer = MetricsWriter(workdir, start)
+    writer = MetricsWriter(workdir, start, silent=not is_first())
     bar = progress_bar(TextColumn("{task.fields[status]}"))
     began = time.perf_counter()
     try:
-        with bar, stop_signals() as stop:
+        with bar, stop_signals() as stop, ending_with_the_others():
             task = bar.add_task("training", total=config.total_steps, completed=start, status="")
             in_flight = None
             for step in range(start + 1, config.total_steps + 1):
                 # 1. Draw the batch; its transfer starts.
                 with meter.waiting_for_data(in_flight):
                     batch = put_batch(next(batches), mesh)
-                # 2. Dispatch the step, which returns before it has run.
-                *states, metrics = train_step(*states, batch)
+                # 2. Dispatch the step, which returns before it has run and transfers nothing.
+                with jax.transfer_guard("disallow"):
+                    *states, metrics = train_step(*states, batch)
                 # 3. While it runs, read and log the metrics of the step before.
                 if in_flight is not None:
                     _log(in_flight, meter, writer, bar, task, config)
                 in_flight = step, metrics
                 # 4. Evaluate and checkpoint, the only places where the device waits for the host.
                 evaluates = step % config.eval_every == 0 or step == config.total_steps
-                stops = bool(stop)
-                if evaluates or stops or step % config.checkpoint_every == 0:
+                stopped_by = stop(step)
+                if evaluates or stopped_by or step % config.checkpoint_every == 0:
                     _log(in_flight, meter, writer, bar, task, config)
                     in_flight = None
                     recall = None
@@ -136,8 +142,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
                         recall = _validate(embedder, variables, validation, step, writer)
                     checkpoints.save(tuple(states), step, recall)
                     meter.restart()
-                if stops:
-                    raise Interrupted(stop[0], step)
+                if stopped_by:
+                    raise Interrupted(stopped_by, step)
     finally:
         checkpoints.close()
         writer.close()
@@ -274,7 +280,14 @@ class Meter:
 
 @contextmanager
 def stop_signals():
-    """Collects SIGTERM and SIGINT in a list instead of dying; a second one kills as usual."""
+    """Yields `stop(step)`: the signal to stop for after this step, the same for all processes.
+
+    A process of its own catches SIGTERM and SIGINT; a second one kills as usual. Of several, JAX
+    catches the SIGTERM of any one and names the next step that all can stop at.
+    """
+    if jax.process_count() > 1:
+        yield lambda step: multihost_utils.reached_preemption_sync_point(step) and signal.SIGTERM
+        return
     received = []
     previous = {}
 
@@ -285,7 +298,7 @@ def stop_signals():
     for number in (signal.SIGTERM, signal.SIGINT):
         previous[number] = signal.signal(number, receive)
     try:
-        yield received
+        yield lambda step: received and received[0]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
