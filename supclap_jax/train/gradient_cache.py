@@ -36,7 +36,7 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
       `towers(params, batch_stats, batch, key)` -> outputs of `DualEncoder`, new batch_stats.
 
     Raises:
-      ConfigError: the devices do not divide `microbatch_size`.
+      ConfigError: the devices do not divide `microbatch_size`, or as `make_model`.
     """
     model, size, sharding = make_model(config), config.microbatch_size, batch_sharding(mesh)
 

@@ -102,6 +102,9 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     Both states are donated. Randomness is a function of `config.seed` and `state.step`. Where loss
     or gradient is not finite, parameters, statistics and optimizer states stay as they were and
     the step counts as skipped.
+
+    Raises:
+      ConfigError: as `make_towers`.
     """
     gradients = make_gradients(config, mesh)
     optimizer, of_radius = dual_encoder_optimizer(config), radius_optimizer(config)
