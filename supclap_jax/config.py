@@ -34,6 +34,7 @@ def default() -> ConfigDict:
     config.seed = 0  # of initialisation, dropout and the order of the data
     config.total_steps = 10_000
     config.batch_size = 24  # pairs in one step, over all devices
+    config.microbatch_size = placeholder(int)  # pairs in the towers at a time; None: the batch
     config.eval_every = 1_000  # steps between evaluations on the validation clips
     config.checkpoint_every = 1_000  # steps between checkpoints
     config.log_every = 10  # steps between lines of metrics.jsonl
@@ -341,9 +342,10 @@ def validate(config: ConfigDict) -> None:
     for key, normal in defaults.items():
         if key not in values:
             raise ConfigError(f"config key {key!r} is missing; its default is {normal!r}")
-        if key != "loss.block_size":
+        if key not in ("loss.block_size", "microbatch_size"):
             _check_type(key, values[key], normal)
     _check_block_size(config)
+    _check_microbatch_size(config)
     _check_pretrained(config)
     for key, choices in CHOICES.items():
         if values[key] not in choices:
@@ -424,6 +426,14 @@ def _check_block_size(config: ConfigDict) -> None:
         raise ConfigError(
             f"loss.block_size is {size!r}, but its summaries carry no gradient, which "
             "loss.svr.detach = False asks for; set that to True, or leave loss.block_size at None"
+        )
+
+
+def _check_microbatch_size(config: ConfigDict) -> None:
+    size, batch = config.microbatch_size, config.batch_size
+    if size is not None and (type(size) is not int or size < 1 or batch % size):
+        raise ConfigError(
+            f"microbatch_size is {size!r}; expected None or a divisor of batch_size {batch}"
         )
 
 

@@ -104,6 +104,11 @@ def test_overrides_keep_types():
             "summaries carry no gradient",
         ),
         (
+            "soundscape.py",
+            ["--config.microbatch_size=5"],
+            "microbatch_size is 5; expected None or a divisor of batch_size 32",
+        ),
+        (
             "soundscape.py:info_nce",
             ["--config.radius_optimizer.learning_rate=1"],
             "radius_optimizer.learning_rate is set to 1.0",

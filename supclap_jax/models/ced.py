@@ -18,6 +18,8 @@ SIZES = {
     "base": dict(dim=768, depth=12, heads=12),
 }
 
+MOMENTUM = 0.99  # share of the old in running statistics
+
 _EPSILON = 1e-6
 _kernel_init = nn.initializers.truncated_normal(0.02)
 
@@ -73,7 +75,7 @@ class CED(nn.Module):
     sharding: Sharding | None = None
 
     def setup(self):
-        self.input_norm = nn.BatchNorm(momentum=0.99, epsilon=1e-5, use_fast_variance=False)
+        self.input_norm = nn.BatchNorm(momentum=MOMENTUM, epsilon=1e-5, use_fast_variance=False)
         self.patch_embed = nn.Dense(self.dim, kernel_init=_kernel_init, dtype=self.dtype)
         self.embed_dropout = nn.Dropout(self.dropout)
         position_init = nn.initializers.normal(0.02)
@@ -106,8 +108,9 @@ class CED(nn.Module):
           frames: the clips' lengths, int, [batch], at least 16; what follows is padding. None if
             there is none.
           train: normalise by the statistics of the batch, and move the running ones in the
-            `batch_stats` collection, which must then be mutable, by 1 % towards them. Drop out,
-            which needs a `dropout` rng unless both rates are 0.
+            `batch_stats` collection by 1 % towards them; if that is not mutable, it holds the
+            statistics to normalise by. Drop out, which needs a `dropout` rng unless both rates
+            are 0.
 
         Returns:
           Embeddings, float32, [batch, dim]; zero for a clip of fewer than 16 frames.
@@ -143,7 +146,8 @@ class CED(nn.Module):
         if length < PATCH:
             raise ValueError(f"log_mel must have at least {PATCH} frames, got {length}")
         own = None if frames is None else (jnp.arange(length) < frames[:, None])[..., None]
-        x = self.input_norm(log_mel, use_running_average=not train, mask=own)
+        given = not (train and self.is_mutable_collection("batch_stats"))
+        x = self.input_norm(log_mel, use_running_average=given, mask=own)
         x = x if own is None else jnp.where(own, x, 0)
         if train and (self.time_masks or self.freq_masks):
             x = self._spec_augment(x, frames)

@@ -5,12 +5,15 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Sharding
 
 from supclap_jax.models.ced import CED
 from supclap_jax.models.log_mel import frame_count, log_mel
 from supclap_jax.models.sonar import SonarTextEncoder
 from supclap_jax.models.transformer import place
+
+FROZEN = "frozen"  # the name of frozen encoders' embeddings in policies of `jax.checkpoint`
 
 
 class Projection(nn.Module):
@@ -82,7 +85,9 @@ class DualEncoder(nn.Module):
         return self.text_projection(self._freeze("text", embedding))
 
     def _freeze(self, tower: str, embedding: jax.Array) -> jax.Array:
-        return jax.lax.stop_gradient(embedding) if tower in self.frozen else embedding
+        if tower not in self.frozen:
+            return embedding
+        return checkpoint_name(jax.lax.stop_gradient(embedding), FROZEN)
 
     def logit_scale(self) -> jax.Array:
         """1 / tau, a float32 scalar."""

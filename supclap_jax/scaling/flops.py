@@ -68,9 +68,10 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
 
     Forward and backward are three times the forward pass, but for the front end and frozen towers,
     which have no gradient. With `remat` "full" the backward pass repeats the blocks up to their
-    last product, and with "dots" attention and elementwise operations. A similarity matrix costs
-    three products, or four in tiles, which are computed again; each direction of SVR needs one more
-    matrix.
+    last product, and with "dots" attention and elementwise operations. With `microbatch_size` what
+    has a gradient takes another forward pass, and so does the front end, besides one for batch
+    norm. A similarity matrix costs three products, or four in tiles, which are computed again; each
+    direction of SVR needs one more matrix.
 
     Returns:
       part -> FLOPs; their sum is that of the step.
@@ -85,12 +86,15 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(states.params))
     hops = -(-WINDOW // HOP)
     bins = WINDOW // 2 + 1
+    passes = learning_passes(config)
+    patch_passes = 1 if config.audio.frozen else passes
+    front_ends = 1 if config.microbatch_size is None or config.audio.frozen else 3
     return {
-        "front end": clip * (2 * hops * HOP * 2 * bins + 2 * bins * MELS + 3 * bins),
-        "patch embedding": 3 * patches * (2 * PATCH**2 + 3) * config.audio.dim,
+        "front end": front_ends * clip * (2 * hops * HOP * 2 * bins + 2 * bins * MELS + 3 * bins),
+        "patch embedding": patch_passes * patches * (2 * PATCH**2 + 3) * config.audio.dim,
         **_tower_parts("audio", audio, config),
         **_tower_parts("text", text, config),
-        "projections": 3 * 2 * projected,
+        "projections": passes * 2 * projected,
         "similarities": similarity_products(config) * 2 * scores * width,
         "loss": 3 * CROSS_ENTROPY * matrices(config) * scores,
         "optimizer": ADAM * parameters,
@@ -147,6 +151,11 @@ def similarity_products(config: ConfigDict) -> int:
     return (3 if config.loss.block_size is None else 4) * matrices(config)
 
 
+def learning_passes(config: ConfigDict) -> int:
+    """Forward passes that a step of what learns is worth: backward counts two."""
+    return 3 if config.microbatch_size is None else 4
+
+
 def _tower_parts(name: str, tower: Tower, config: ConfigDict) -> dict[str, int]:
     again = {
         "none": (0, 0, 0),
@@ -158,6 +167,6 @@ def _tower_parts(name: str, tower: Tower, config: ConfigDict) -> dict[str, int]:
     if config[name].frozen:
         return {f"{name} {kind}": forward for kind, forward in zip(kinds, once, strict=True)}
     return {
-        f"{name} {kind}": 3 * forward + repeated
+        f"{name} {kind}": learning_passes(config) * forward + repeated
         for kind, forward, repeated in zip(kinds, once, again, strict=True)
     }

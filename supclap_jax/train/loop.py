@@ -66,6 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     """
     configs.validate(config)
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+    train_step = make_train_step(config, mesh)
     # The evaluation clips are not used here, but their errors should show now, not after training.
     clips_of_split = {"development": load_training(config)}
     clips_of_split |= {split: load_clips(config, split) for split in SPLITS[1:]}
@@ -104,7 +105,6 @@ def train(config: ConfigDict, workdir: Path) -> None:
         checkpoints.close()
         return
 
-    train_step = make_train_step(config, mesh)
     embedder = Embedder(
         make_model(config, batch_sharding(mesh)), tokenizer, config, batch_sharding(mesh)
     )

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
+from supclap_jax.train.gradient_cache import make_towers
 from supclap_jax.train.mesh import AXES, batch_sharding, replicated
 from supclap_jax.train.optimizer import (
     dual_encoder_optimizer,
@@ -23,7 +24,6 @@ from supclap_jax.train.state import (
     RadiusState,
     TrainState,
     abstract_states,
-    make_model,
     make_radius_model,
     split_seed,
 )
@@ -41,23 +41,12 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
       `gradients(params, radius_params, batch_stats, batch, key)`, batch as `training_batches`
       yields it, key for dropout, which gives `(gradient, radius_gradient), batch_stats, metrics`.
     """
-    model = make_model(config, batch_sharding(mesh))
+    towers = make_towers(config, mesh)
     loss = jax.value_and_grad(make_loss(config, mesh), argnums=(0, 1, 2, 3, 5), has_aux=True)
 
     def gradients(params, radius_params, batch_stats, batch, key):
-        def towers(params):
-            outputs, updated = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                batch["audio"],
-                batch["tokens"],
-                batch["samples"],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-            return outputs, updated["batch_stats"]
-
-        outputs, backward, new_batch_stats = jax.vjp(towers, params, has_aux=True)
+        towers_of = partial(towers, batch_stats=batch_stats, batch=batch, key=key)
+        outputs, backward, new_batch_stats = jax.vjp(towers_of, params, has_aux=True)
         audio, text, logit_scale, _ = outputs
         (_, metrics), (*by_outputs, radius_gradient) = loss(*outputs, batch["ids"], radius_params)
         (gradient,) = backward(tuple(by_outputs))
@@ -114,6 +103,9 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     Both states are donated. Randomness is a function of `config.seed` and `state.step`. Where loss
     or gradient is not finite, parameters, statistics and optimizer states stay as they were and
     the step counts as skipped.
+
+    Raises:
+      ConfigError: as `make_towers`.
     """
     gradients = make_gradients(config, mesh)
     optimizer, of_radius = dual_encoder_optimizer(config), radius_optimizer(config)

@@ -53,12 +53,18 @@ def counted_by_xla(config):
         ("info_nce", [MIDDLE, {"audio": {"frozen": True}}]),
         ("info_nce", [MIDDLE, {"remat": "dots", "audio": {"patch_out": 0.4}}]),
         ("static", [MIDDLE, {"batch_size": 4, "audio": {"seconds": 25.0}}]),
+        ("info_nce", [MIDDLE, {"microbatch_size": 16}]),
+        ("info_nce", [MIDDLE, {"microbatch_size": 16, "remat": "full", "text": {"frozen": True}}]),
+        ("info_nce", [MIDDLE, {"microbatch_size": 16, "audio": {"frozen": True}}]),
         ("info_nce", []),
         ("static", []),
     ],
 )
 def test_agrees_with_xla(variant, changes, monkeypatch):
-    """With the front end of accelerators; shapes where one or another part dominates, full size."""
+    """With the front end of accelerators; shapes where one or another part dominates, full size.
+
+    XLA counts a loop's body once, so there is one microbatch.
+    """
     monkeypatch.setattr(log_mel, "_mel_by_fft", log_mel._mel_by_convolution)
     config = build(variant, changes)
     xla = counted_by_xla(config)
