@@ -167,7 +167,7 @@ def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
     waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
     tokens = np.ones((1, config.text.max_tokens), np.int32)
     variables = make_model(config).init(model_key, waveform, tokens)
-    similarity = np.zeros((config.batch_size, config.batch_size), np.float32)
+    similarity = jnp.zeros((config.batch_size, config.batch_size))
     radius_params = make_radius_model(config).init(radius_key, similarity).get("params", {})
     zero = jnp.int32(0)
     state = TrainState(
