@@ -1,12 +1,13 @@
 """The command `supclap`.
 
-Exit codes: 0 done; 1 an error in the program; 2 bad config, data or arguments; 4 training
-diverged; 5 another process of the run is gone; 128 + N stopped by signal N after a checkpoint
-(130 Ctrl-C, 143 SIGTERM).
+Exit codes: 0 done; 1 an error in the program; 2 bad config, data or arguments; 3 the recipe does
+not fit the memory of the chips it was planned for; 4 training diverged; 5 another process of the
+run is gone; 128 + N stopped by signal N after a checkpoint (130 Ctrl-C, 143 SIGTERM).
 """
 
 import argparse
 import importlib.util
+import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from supclap_jax.data.layouts import LAYOUTS
 from supclap_jax.evaluate.metric_styles import STYLES
 
 BAD_INPUT = 2
+DOES_NOT_FIT = 3
 DIVERGED = 4
 
 
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     parser = _parser()
     options, overrides = parser.parse_known_args(arguments)
-    if overrides and options.command != "train":
+    if overrides and options.command not in ("train", "plan"):
         parser.error(f"unknown argument {overrides[0]!r}; see 'supclap {options.command} --help'")
     flags.FLAGS.mark_as_parsed()
     try:
@@ -81,6 +83,40 @@ def export_weights(options: argparse.Namespace, _: list[str]) -> int:
     from supclap_jax.train.export import export_weights
 
     export_weights(options.workdir, options.out, options.step, options.names)
+    return 0
+
+
+def plan(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Compiles the training step for a TPU slice that is not there: memory, traffic, time."""
+    config = read_config(options.config, overrides)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    from supclap_jax.scaling.plan import plan, tables
+    from supclap_jax.train.logging import console
+
+    with console.status(f"compiling for {options.topology}; minutes for a large slice"):
+        result = plan(config, options.topology, options.search)
+    parts = f" in microbatches of {config.microbatch_size:,}" if config.microbatch_size else ""
+    console.print(
+        f"{options.config}, batch {config.batch_size:,}{parts}, on {result['chips']} chips of "
+        f"{options.topology}; compiled in {result['compile_seconds']:.0f} s.",
+        soft_wrap=True,
+    )
+    for table in tables(result):
+        console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    largest = result["largest"]
+    if largest:
+        sizes = " ".join(f"--config.{key}={size}" for key, size in largest.items() if size)
+        console.print(f"The largest that was found to fit: {sizes}", soft_wrap=True)
+    if result["memory"] is None:
+        advice = "" if largest else "; nor does any smaller batch: divide the states by mesh.fsdp"
+        return _fail(
+            f"batch_size {config.batch_size} does not fit the memory of {options.topology}{advice}",
+            DOES_NOT_FIT,
+        )
     return 0
 
 
@@ -333,6 +369,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--json", type=Path, help="write the report to this file, a confusion matrix beside it"
+    )
+
+    command = add(plan, "supclap plan --config=configs/pretrain.py --topology=v5e:16x16")
+    command.add_argument("--config", required=True, help="recipe, FILE.py or FILE.py:argument")
+    command.add_argument(
+        "--topology", required=True, help="TPU generation and shape: v5e:16x16, v4:4x4x8, v6e:8x8"
+    )
+    command.add_argument(
+        "--search", action="store_true", help="double the batch until it does not fit any more"
+    )
+    command.add_argument("--json", type=Path, help="write the plan to this file")
+    command.add_argument(
+        "--config.KEY", dest="_", metavar="VALUE", help="override one field of the recipe"
     )
 
     command = add(
