@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 an error in the program; 2 bad config, data or arguments; 3 the recipe does
 not fit the memory of the chips it was planned for; 4 training diverged; 5 another process of the
-run is gone; 128 + N stopped by signal N after a checkpoint (130 Ctrl-C, 143 SIGTERM).
+run is gone; 6 checkpoints or metrics cannot be written, such as on a full disk; 128 + N stopped by
+signal N after a checkpoint (130 Ctrl-C, 143 SIGTERM).
 """
 
 import argparse
@@ -25,6 +26,7 @@ from supclap_jax.evaluate.metric_styles import STYLES
 BAD_INPUT = 2
 DOES_NOT_FIT = 3
 DIVERGED = 4
+CANNOT_WRITE = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(options: argparse.Namespace, overrides: list[str]) -> int:
     """Trains, then evaluates the best checkpoint and draws figures."""
     config = read_config(options.config, overrides)
+    from supclap_jax.train.checkpoint import CheckpointError
     from supclap_jax.train.evaluation import evaluate_run
     from supclap_jax.train.loop import Diverged, Interrupted, train
 
@@ -58,6 +61,10 @@ def train(options: argparse.Namespace, overrides: list[str]) -> int:
         return _fail(error, DIVERGED)
     except Interrupted as error:
         return _fail(error, 128 + error.signal)
+    except CheckpointError as error:
+        return _fail(error, CANNOT_WRITE)
+    except OSError as error:
+        return _fail(f"cannot write in {options.workdir}: {error}", CANNOT_WRITE)
     evaluate_run(options.workdir)
     return 0
 

@@ -62,6 +62,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     Raises:
       ConfigError, DataError: what was given cannot be trained on; nothing has been compiled.
       Diverged: `config.max_bad_steps` steps in a row were not finite.
+      CheckpointError: a checkpoint cannot be written.
+      OSError: metrics cannot be written.
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     configs.validate(config)
@@ -93,13 +95,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
     wait_for_all("the folder is claimed")
     tokenizer = workdirs.load_tokenizer(config, workdir)
 
-    checkpoints = Checkpoints(workdir, config.keep_last)
-    start = max(checkpoints.steps(), default=0)
-    if start:
-        states = checkpoints.restore(start, abstract_states(config, mesh))
-        console.print(f"Continuing after step {start} of {config.total_steps}.")
-    else:
+    checkpoints = Checkpoints(workdir, config.keep_last, repair=True)
+    start, states = checkpoints.restore_newest(abstract_states(config, mesh))
+    if states is None:
         states = init_states(config, mesh)
+    else:
+        console.print(f"Continuing after step {start} of {config.total_steps}.")
     _print_summary(config, states, clips, mesh)
     if start >= config.total_steps:
         checkpoints.close()
