@@ -82,17 +82,25 @@ def collectives(program: Program) -> dict[str, dict[str, int]]:
 
     Bytes are the least that a chip of n in a group sends for an operand of b bytes: `2 (n-1)/n b`
     of all-reduce, `(n-1) b` of all-gather, `(n-1)/n b` of reduce-scatter and all-to-all, b of
-    others. An asynchronous collective counts at its start.
+    others. An asynchronous collective counts at its start. TPUs run some in pieces, beside other
+    work, and the text repeats an all-gather in each: those of one channel count once. A fused
+    all-reduce of which each chip keeps a part is a reduce-scatter.
 
     Returns:
       kind -> {"count", "bytes"}, without those that stay on one chip.
     """
-    totals = defaultdict(Counter)
+    totals, gathered = defaultdict(Counter), set()
     for name, runs in executions(program, within_fusions=True).items():
         computation = program.computations[name]
         for instruction in computation.values():
             kind = instruction.opcode.removesuffix("-start")
+            if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
+                kind = "reduce-scatter"
             if kind in COLLECTIVES and (group := _group_size(instruction)) > 1:
+                if kind == "all-gather" and (channel := _channel(instruction)):
+                    if channel in gathered:
+                        continue
+                    gathered.add(channel)
                 given = sum(computation[operand].bytes for operand in instruction.operands)
                 totals[kind]["count"] += runs
                 totals[kind]["bytes"] += runs * _sent(kind, given, group)
@@ -199,13 +207,18 @@ def _integers(program: Program, name: str) -> Iterator[int]:
             yield from _integers(program, called)
 
 
+def _channel(instruction: Instruction) -> str | None:
+    found = re.search(r"channel_id=(\d+)", instruction.attributes)
+    return found and found[1]
+
+
 def _group_size(instruction: Instruction) -> int:
     """Chips that take part together; XLA writes groups as lists, as iotas and as axes of a mesh."""
     text = instruction.attributes
     if "source_target_pairs=" in text:
         pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
         return 1 + any(a != b for a, b in re.findall(r"(\d+),(\d+)", pairs[1])) if pairs else 1
-    if axes := re.search(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}", text):
+    if axes := re.search(r"replica_groups=mesh\[(.*?)\][^{]*\{(.*?)\}", text):
         sizes = dict(re.findall(r"'(.*?)'=(\d+)", axes[1]))
         size = 1
         for axis in re.findall(r"'(.*?)'", axes[2]):

@@ -86,6 +86,42 @@ def test_reads_what_is_written_by_hand():
     assert hlo.hbm_bytes(program) == fusion + copy + gather + add
 
 
+PIECES = """HloModule pieces
+
+%all-reduce-scatter.1 (x: bf16[16,64]) -> bf16[1,64] {
+  %x = bf16[16,64]{1,0} parameter(0)
+  %sum = bf16[16,64]{1,0} all-reduce(%x), replica_groups={{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}}
+  %at = s32[] constant(0)
+  ROOT %mine = bf16[1,64]{1,0} dynamic-slice(%sum, %at, %at), dynamic_slice_sizes={1,64}
+}
+
+%piece.1 (x: bf16[1,64]) -> bf16[16,64] {
+  %x = bf16[1,64]{1,0} parameter(0)
+  ROOT %all.1 = bf16[16,64]{1,0} all-gather(%x), channel_id=7, GROUPS, dimensions={0}
+}
+
+%piece.2 (x: bf16[1,64]) -> bf16[16,64] {
+  %x = bf16[1,64]{1,0} parameter(0)
+  ROOT %all.2 = bf16[16,64]{1,0} all-gather(%x), channel_id=7, GROUPS, dimensions={0}
+}
+
+ENTRY %main (x: bf16[16,64]) -> bf16[16,64] {
+  %x = bf16[16,64]{1,0} parameter(0)
+  %part = bf16[1,64]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+  %begin = bf16[16,64]{1,0} fusion(%part), kind=kCustom, calls=%piece.1
+  ROOT %end = bf16[16,64]{1,0} fusion(%part), kind=kCustom, calls=%piece.2
+}
+""".replace("GROUPS", "replica_groups=mesh['a'=2,'b'=16], device_ids=([2,16]T(1,0)) {'b'}")
+
+
+def test_what_a_tpu_runs_in_pieces_counts_once():
+    row = 2 * 64
+    assert hlo.collectives(hlo.parse(PIECES)) == {
+        "all-gather": {"count": 1, "bytes": 15 * row},
+        "reduce-scatter": {"count": 1, "bytes": 15 * row},
+    }
+
+
 def test_what_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY computation"):
         hlo.parse("nothing")
