@@ -146,7 +146,10 @@ def _table(*columns: str) -> Table:
 
 def _devices(topology: str) -> list:
     if importlib.util.find_spec("libtpu") is None:
-        raise ConfigError(f"plans for TPUs need their compiler; pip install --no-deps {LIBTPU}")
+        raise ConfigError(
+            "plans for TPUs need their compiler: pip install --no-deps --target=.venv/libtpu "
+            f"{LIBTPU}, and set PYTHONPATH=.venv/libtpu"
+        )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     options = CHIPS[topology.partition(":")[0]].options

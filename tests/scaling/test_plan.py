@@ -93,4 +93,4 @@ def test_without_libtpu_it_says_what_to_install():
         [*command, "--topology=v5e:2x2"], env=environment, capture_output=True, text=True
     )
     assert result.returncode == 2
-    assert "pip install --no-deps libtpu==" in result.stderr
+    assert "pip install --no-deps --target=.venv/libtpu libtpu==" in result.stderr
