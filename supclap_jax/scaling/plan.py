@@ -164,16 +164,23 @@ def _devices(topology: str) -> list:
 
 
 def _compile(config: ConfigDict, devices: list):
-    """The compiled step; None if it needs more memory than a chip has."""
+    """The compiled step; None if it needs more memory than a chip has.
+
+    Never from a cache: without a chip there is nothing to load a kept program onto.
+    """
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp, devices)
     step = make_train_step(config, mesh)
     lowered = step.lower(*abstract_states(config, mesh), abstract_batch(config, mesh))
+    cached = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
 
 
 def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
