@@ -85,6 +85,18 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def status(options: argparse.Namespace, _: list[str]) -> int:
+    """Shows how far a run is, its last checkpoint and its health; reads its folder alone."""
+    from supclap_jax.train.logging import console
+    from supclap_jax.train.status import status, table
+
+    result = status(options.workdir)
+    console.print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
 def export_weights(options: argparse.Namespace, _: list[str]) -> int:
     """Writes a checkpoint's encoders as safetensors under published names."""
     from supclap_jax.train.export import export_weights
@@ -377,6 +389,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--json", type=Path, help="write the report to this file, a confusion matrix beside it"
     )
+
+    command = add(status, "supclap status --workdir=runs/dynamic")
+    command.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    command.add_argument("--json", type=Path, help="write the same to this file")
 
     command = add(plan, "supclap plan --config=configs/pretrain.py --topology=v5e:16x16")
     command.add_argument("--config", required=True, help="recipe, FILE.py or FILE.py:argument")

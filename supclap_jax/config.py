@@ -137,6 +137,11 @@ def default() -> ConfigDict:
     config.evaluate.resamples = 1_000  # of the bootstrap over clips
     config.evaluate.ema = True  # evaluate the moving average where there is one
 
+    config.profile = ConfigDict()  # a trace by jax.profiler in the run's folder, for XProf
+    config.profile.start = 10  # first step of the trace
+    config.profile.steps = 0  # number of steps in it; 0: no trace
+    config.compilation_cache = ""  # folder for compiled programs, so that a restart finds them
+
     config.mesh = ConfigDict()
     config.mesh.data = -1  # groups of devices with a copy of the states each; -1 is all there are
     config.mesh.fsdp = 1  # devices of a group, which share the copy; all share the batch
@@ -184,6 +189,7 @@ NON_NEGATIVE = (
     "radius_optimizer.warmup_steps",
     "radius_optimizer.weight_decay",
     "data.workers",
+    "profile.steps",
     "seed",
 )
 RATES = ("audio.dropout", "audio.patch_out", "text.dropout", "ema_decay", "data.mixup")
@@ -218,6 +224,7 @@ POSITIVE = (
     "data.prefetch",
     "evaluate.batch_size",
     "evaluate.resamples",
+    "profile.start",
 )
 # Minimum of a key, and why.
 AT_LEAST = {
@@ -278,6 +285,7 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
     ),
     "data.evaluation": ("data.mixture", lambda config: bool(config.data.mixture)),
     "evaluate.ema": ("ema_decay above zero", lambda config: config.ema_decay > 0),
+    "profile.start": ("profile.steps above zero", lambda config: config.profile.steps > 0),
     "temperature.minimum": (
         "temperature.learned = True",
         lambda config: config.temperature.learned,
@@ -293,6 +301,7 @@ USED: dict[str, tuple[str, Callable[[ConfigDict], bool]]] = {
 OPERATIONAL = (
     "attention",
     "checkpoint_every",
+    "compilation_cache",
     "data.path",
     "data.prefetch",
     "data.workers",
@@ -306,6 +315,8 @@ OPERATIONAL = (
     "max_bad_steps",
     "mesh.data",
     "mesh.fsdp",
+    "profile.start",
+    "profile.steps",
     "remat",
     "scan_layers",
 )

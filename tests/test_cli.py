@@ -38,7 +38,15 @@ def test_help_has_an_example_for_every_command(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "Exit codes" in text
-    for command in ("train", "evaluate", "synthesize", "export-weights"):
+    for command in (
+        "train",
+        "evaluate",
+        "synthesize",
+        "prepare",
+        "plan",
+        "status",
+        "export-weights",
+    ):
         assert command in text
         with pytest.raises(SystemExit):
             main([command, "--help"])
@@ -66,7 +74,7 @@ def test_wrong_arguments_exit_2(arguments):
 
 def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     workdir = tmp_path / "run"
-    assert train() == 0
+    assert train("--config.profile.steps=2", "--config.profile.start=3") == 0
     names = {path.name for path in workdir.iterdir()}
     assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "figures"} <= names
     assert {path.name for path in (workdir / "figures").iterdir()} == {
@@ -85,7 +93,7 @@ def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     assert named >= {
         "loss/base", "loss/svr", "loss/constraint", "gradient_norm", "temperature", "distance",
         "radius/text_mean", "radius/text_std", "contraction/audio", "recall/text_to_audio",
-        "steps_per_second", "clips_per_second", "data_wait", "skipped",
+        "steps_per_second", "clips_per_second", "data_wait", "skipped", "step_seconds", "goodput",
     }  # fmt: skip
     report = json.loads((workdir / "evaluation.json").read_text())
     assert (report["clips"], report["captions"]) == (8, 40)
@@ -93,6 +101,10 @@ def test_train_leaves_the_promised_files(train, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Retrieval: 8 clips, 40 captions" in printed
     assert "similarity.png" in printed
+    assert [line.split()[1] for line in printed.splitlines() if " step=" in line] == [
+        f"step={step}/6" for step in range(1, 7)
+    ]
+    assert len(list((workdir / "profile").rglob("*.xplane.pb"))) == 1
 
     again = tmp_path / "again.json"
     before = (workdir / "evaluation.json").read_bytes()

@@ -82,14 +82,15 @@ def collectives(program: Program) -> dict[str, dict[str, int]]:
 
     Bytes are the least that a chip of n in a group sends for an operand of b bytes: `2 (n-1)/n b`
     of all-reduce, `(n-1) b` of all-gather, `(n-1)/n b` of reduce-scatter and all-to-all, b of
-    others. An asynchronous collective counts at its start. TPUs run some in pieces, beside other
-    work, and the text repeats an all-gather in each: those of one channel count once. A fused
-    all-reduce of which each chip keeps a part is a reduce-scatter.
+    others. An asynchronous collective counts at its start. TPUs run some in pieces, fused with
+    other work, and the text repeats an all-gather in each: within fusions, those of one channel
+    count once. A fused all-reduce of which each chip keeps a part is a reduce-scatter.
 
     Returns:
       kind -> {"count", "bytes"}, without those that stay on one chip.
     """
     totals, gathered = defaultdict(Counter), set()
+    unfused = executions(program, within_fusions=False)
     for name, runs in executions(program, within_fusions=True).items():
         computation = program.computations[name]
         for instruction in computation.values():
@@ -97,7 +98,8 @@ def collectives(program: Program) -> dict[str, dict[str, int]]:
             if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
                 kind = "reduce-scatter"
             if kind in COLLECTIVES and (group := _group_size(instruction)) > 1:
-                if kind == "all-gather" and (channel := _channel(instruction)):
+                channel = _channel(instruction)
+                if kind == "all-gather" and channel and name not in unfused:
                     if channel in gathered:
                         continue
                     gathered.add(channel)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -32,11 +33,9 @@ class MetricsWriter:
         self._silent = silent
         if silent:
             return
+        kept = read_metrics(workdir, start_step)
         path = workdir / "metrics.jsonl"
-        kept = []
-        if path.is_file():
-            kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
@@ -58,7 +57,7 @@ class MetricsWriter:
 
 
 def progress_bar(*fields: TextColumn) -> Progress:
-    """A bar with counts, further `fields`, time spent and time left."""
+    """A bar with counts, further `fields`, time spent and time left; none outside a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,12 +66,36 @@ def progress_bar(*fields: TextColumn) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 
-def _step(line: str) -> float:
-    """The step of a line; infinite for a line that was cut while it was written."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
+def read_lines(path: Path) -> list[dict]:
+    """The objects in a file of one JSON object a line, without what a kill cut off.
+
+    None where there is no file.
+    """
+    found = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def read_metrics(workdir: Path, last_step: float = math.inf) -> list[dict]:
+    """The lines of `workdir/metrics.jsonl` up to a step."""
+    return [line for line in read_lines(workdir / "metrics.jsonl") if line["step"] <= last_step]
+
+
+LINE = ("loss", "gradient_norm", "clips_per_second", "step_seconds", "data_wait", "goodput")
+
+
+def print_line(step: int, total_steps: int, metrics: dict[str, float]) -> None:
+    """Prints `time step=... loss=...`, for a log file; on a terminal the bar shows it instead."""
+    if console.is_terminal:
+        return
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    numbers = " ".join(f"{name}={metrics[name]:.4g}" for name in LINE if name in metrics)
+    console.print(f"{time} step={step}/{total_steps} {numbers}", soft_wrap=True)

@@ -29,11 +29,20 @@ from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.report import validate
 from supclap_jax.train import workdir as workdirs
 from supclap_jax.train.checkpoint import Checkpoints
-from supclap_jax.train.logging import MetricsWriter, console, progress_bar
+from supclap_jax.train.history import first_start, session
+from supclap_jax.train.logging import (
+    MetricsWriter,
+    console,
+    print_line,
+    progress_bar,
+    read_metrics,
+)
 from supclap_jax.train.mesh import batch_sharding, make_mesh, put_batch
+from supclap_jax.train.meter import Meter
 from supclap_jax.train.processes import ending_with_the_others, is_first, wait_for_all
 from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
 from supclap_jax.train.step import make_train_step
+from supclap_jax.train.trace import Trace
 from supclap_jax.train.weights import check_weights
 
 
@@ -67,6 +76,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     configs.validate(config)
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
     train_step = make_train_step(config, mesh)
     # The evaluation clips are not used here, but their errors should show now, not after training.
@@ -112,12 +123,24 @@ def train(config: ConfigDict, workdir: Path) -> None:
     batches = training_batches(
         clips, tokenizer, config, start, jax.process_index(), jax.process_count()
     )
-    meter = Meter(config)
+    recording = session(
+        workdir,
+        silent=not is_first(),
+        step=start,
+        processes=jax.process_count(),
+        devices=mesh.devices.size,
+        platform=jax.devices()[0].platform,
+    )
+    useful_seconds = max(
+        (line.get("useful_seconds", 0.0) for line in read_metrics(workdir, start)), default=0.0
+    )
     writer = MetricsWriter(workdir, start, silent=not is_first())
+    trace = Trace(config, workdir)
     bar = progress_bar(TextColumn("{task.fields[status]}"))
     began = time.perf_counter()
     try:
-        with bar, stop_signals() as stop, ending_with_the_others():
+        with recording, bar, stop_signals() as stop, ending_with_the_others():
+            meter = Meter(config.batch_size, start, useful_seconds, first_start(workdir))
             task = bar.add_task("training", total=config.total_steps, completed=start, status="")
             in_flight = None
             for step in range(start + 1, config.total_steps + 1):
@@ -125,8 +148,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 with meter.waiting_for_data(in_flight):
                     batch = put_batch(next(batches), mesh)
                 # 2. Dispatch the step, which returns before it has run and transfers nothing.
+                trace.before(step)
                 with jax.transfer_guard("disallow"):
                     *states, metrics = train_step(*states, batch)
+                trace.after(step, metrics)
                 # 3. While it runs, read and log the metrics of the step before.
                 if in_flight is not None:
                     _log(in_flight, meter, writer, bar, task, config)
@@ -146,12 +171,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 if stopped_by:
                     raise Interrupted(stopped_by, step)
     finally:
+        trace.close()
         checkpoints.close()
         writer.close()
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     console.print(
         f"{config.total_steps - start} steps in {minutes} min {seconds} s, compilation, evaluation "
-        f"and checkpoints included; peak memory {peak_memory() / 2**30:.1f} GiB.",
+        f"and checkpoints included; goodput {meter.goodput():.0%} since the run was first started; "
+        f"peak memory {peak_memory() / 2**30:.1f} GiB.",
         soft_wrap=True,
     )
 
@@ -233,52 +260,6 @@ def variables_of(state: TrainState, config: ConfigDict) -> dict:
     return {"params": state.ema if averaged else state.params, "batch_stats": state.batch_stats}
 
 
-class Meter:
-    """Speed since the last log line, and the share of it that the device waited for data.
-
-    The wait is an upper bound: a draw counts whole if the step before has finished by its end.
-    """
-
-    def __init__(self, config: ConfigDict):
-        self._batch_size = config.batch_size
-        self._started = None
-        self._steps = 0
-        self._waited = 0.0
-
-    @contextmanager
-    def waiting_for_data(self, in_flight):
-        """Times the block; counts it if the step in flight is done when it ends."""
-        began = time.perf_counter()
-        yield
-        if in_flight is not None and in_flight[1]["loss"].is_ready():
-            self._waited += time.perf_counter() - began
-
-    def restart(self) -> None:
-        """Forgets everything: the next finished step begins the measurement."""
-        self._started = None
-
-    def step_finished(self) -> None:
-        """Counts a step; the first one after a restart, with its compilation, only starts it."""
-        if self._started is None:
-            self._started, self._steps, self._waited = time.perf_counter(), 0, 0.0
-        else:
-            self._steps += 1
-
-    def read(self) -> dict[str, float]:
-        """Steps and clips per second and the share of waiting; empty before the second step."""
-        if not self._steps:
-            return {}
-        elapsed = time.perf_counter() - self._started
-        rate = self._steps / elapsed
-        waited = self._waited / elapsed
-        self._started, self._steps, self._waited = time.perf_counter(), 0, 0.0
-        return {
-            "steps_per_second": rate,
-            "clips_per_second": rate * self._batch_size,
-            "data_wait": waited,
-        }
-
-
 @contextmanager
 def stop_signals():
     """Yields `stop(step)`: the signal to stop for after this step, the same for all processes.
@@ -315,8 +296,9 @@ def _log(in_flight, meter: Meter, writer: MetricsWriter, bar, task, config: Conf
     metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
     meter.step_finished()
     if step % config.log_every == 0 or step == config.total_steps:
-        metrics |= meter.read()
+        metrics |= meter.read(step)
         writer.write(step, metrics)
+        print_line(step, config.total_steps, metrics)
         speed = metrics.get("steps_per_second", math.nan)
         bar.update(task, status=f"loss {metrics['loss']:.3f}  {speed:.1f} steps/s")
     bar.update(task, completed=step)

@@ -51,6 +51,18 @@ def test_a_loop_counts_as_often_as_it_turns():
     assert found == {"collective-permute": {"count": 15, "bytes": 15 * BYTES}}
 
 
+def test_gathers_of_one_channel_count_each():
+    """All collectives of a `shard_map` share a channel; the second one gathers twice as much."""
+
+    def twice(x):
+        whole = jax.lax.all_gather(x, "x", tiled=True)
+        again = jax.lax.all_gather(jnp.sin(whole)[:16], "x", tiled=True)
+        return again.sum(0, keepdims=True) + x
+
+    found = hlo.collectives(compiled(twice))
+    assert found == {"all-gather": {"count": 2, "bytes": 7 * (BYTES + 2 * BYTES)}}
+
+
 def test_without_other_devices_nothing_is_sent():
     program = jax.jit(lambda x: x @ x).lower(jnp.zeros([64, 64])).compile()
     assert hlo.collectives(hlo.parse(program.as_text())) == {}
