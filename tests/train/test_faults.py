@@ -117,7 +117,8 @@ def test_killed_while_it_writes_a_checkpoint(recipe, finished, tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "supclap_jax.cli", "train", f"--workdir={workdir}"]
     command += ["--config=tests/tiny.py:info_nce", f"--config.data.path={recipe.data.path}"]
-    command += [f"--config.eval_every={STEPS}"]
+    programs = tmp_path / "programs"
+    command += [f"--config.eval_every={STEPS}", f"--config.compilation_cache={programs}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     folder, unfinished = workdir / "checkpoints", []
     deadline = time.monotonic() + 120
@@ -128,6 +129,7 @@ def test_killed_while_it_writes_a_checkpoint(recipe, finished, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert any("tmp" in name for name in os.listdir(folder))
+    assert any(programs.iterdir())
     train(recipe, workdir)
     assert_same_end(workdir, finished)
 
