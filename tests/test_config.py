@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "configs"
 
 
-@pytest.mark.parametrize("recipe", ["soundscape", "audiocaps", "clotho"])
+@pytest.mark.parametrize("recipe", ["soundscape", "audiocaps", "clotho", "pretrain"])
 @pytest.mark.parametrize("variant", [None, *VARIANTS])
 def test_every_recipe_and_variant_is_valid(recipe, variant):
     argument = f":{variant}" if variant else ""
@@ -34,7 +34,7 @@ def test_every_recipe_and_variant_is_valid(recipe, variant):
     assert (config.loss.base, config.loss.svr.radius) == (base, radius)
 
 
-@pytest.mark.parametrize("recipe", ["soundscape", "audiocaps", "clotho"])
+@pytest.mark.parametrize("recipe", ["soundscape", "audiocaps", "clotho", "pretrain"])
 def test_recipes_are_as_reviewed(recipe):
     """A changed default shows here. UPDATE_GOLDEN=1 rewrites the files."""
     path = GOLDEN / f"{recipe}.json"
