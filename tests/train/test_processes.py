@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from supclap_jax.train.checkpoint import open_run
+from supclap_jax.train.history import read_history
 from supclap_jax.train.loop import train
 from supclap_jax.train.mesh import make_mesh
 from supclap_jax.train.processes import DISCONNECTED
@@ -92,8 +94,11 @@ def test_two_processes_are_one(undisturbed, config, tmp_path):
     assert json.loads((undisturbed / "evaluation.json").read_text())["clips"] == 8
 
 
-def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, tmp_path):
-    """SIGTERM for one process stops all at one step; SIGKILL of one ends the other."""
+def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, config, tmp_path):
+    """SIGTERM for one process stops all at one step; SIGKILL of one ends the other.
+
+    What is left continues on two processes, bit for bit, or on one with other shards.
+    """
     workdir = tmp_path / "run"
     run = Launch(soundscape, workdir)
     run.signal_second(signal.SIGTERM, after_step=5)
@@ -109,6 +114,13 @@ def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, tmp_
     assert code == DISCONNECTED, output
     assert "process 0 of 2 lost the others" in output
     assert "Traceback" not in output
+
+    alone = tmp_path / "alone"
+    shutil.copytree(workdir, alone)
+    config.update_from_flattened_dict(OPTIONS | {"mesh.fsdp": 4})
+    train(config, alone)
+    assert read_history(alone)[-2]["step"] >= stopped
+    assert losses(alone) == pytest.approx(losses(undisturbed), rel=1e-5)
 
     code, output = Launch(soundscape, workdir).wait()
     assert code == 0, output

@@ -83,7 +83,8 @@ def wait_until_gone(group):
 
 def assert_same_run(workdir, undisturbed):
     jax.tree.map(np.testing.assert_array_equal, final_states(workdir), final_states(undisturbed))
-    timing = {"steps_per_second", "clips_per_second", "data_wait"}
+    timing = {"steps_per_second", "clips_per_second", "step_seconds", "step_seconds_max"}
+    timing |= {"data_wait", "useful_seconds", "goodput"}
 
     def logged(folder):
         return [{k: v for k, v in line.items() if k not in timing} for line in lines(folder)]
