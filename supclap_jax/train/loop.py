@@ -280,7 +280,7 @@ def stop_signals():
     for number in (signal.SIGTERM, signal.SIGINT):
         previous[number] = signal.signal(number, receive)
     try:
-        yield lambda step: received and received[0]
+        yield lambda step: next(iter(received), None)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
