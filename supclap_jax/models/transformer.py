@@ -11,7 +11,6 @@ from jax.sharding import Sharding
 
 # What a block keeps for its gradient; the rest is computed again on the way back.
 REMAT_POLICIES = {
-    "none": jax.checkpoint_policies.everything_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -65,7 +64,13 @@ class Block(nn.Module):
         dropout = nn.Dropout(self.dropout, deterministic=not train)
 
         def dense(features, name, x):
-            layer = nn.Dense(features, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
+            layer = nn.Dense(
+                features,
+                kernel_init=self.kernel_init,
+                dtype=self.dtype,
+                dot_general=lambda x, kernel, *_, **__: product(x, kernel),
+                name=name,
+            )
             return place(layer(x), self.sharding)
 
         x = place(x, self.sharding)
@@ -74,8 +79,12 @@ class Block(nn.Module):
         attended = attention(qkv, valid, self.attention).reshape(x.shape)
         x = x + dropout(dense(dim, "proj", attended))
 
-        hidden = self.activation(dense(self.hidden, "fc1", norm(name="norm2")(x)))
-        return x + dropout(dense(dim, "fc2", hidden)), None
+        @nn.remat
+        def activate_and_project(block, hidden):  # keeps one array of this width, not two
+            return dense(dim, "fc2", block.activation(hidden))
+
+        hidden = dense(self.hidden, "fc1", norm(name="norm2")(x))
+        return x + dropout(activate_and_project(self, hidden)), None
 
 
 def place(x: jax.Array, sharding: Sharding | None) -> jax.Array:
@@ -83,11 +92,38 @@ def place(x: jax.Array, sharding: Sharding | None) -> jax.Array:
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`, [batch, tokens, dim] by [dim, features]; gradients without copies on a CPU."""
+    return x @ kernel
+
+
+def _product_forward(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(residuals, gradient):
+    x, kernel = residuals
+
+    def on_cpu(x, gradient):  # XLA transposes both where two axes are summed over
+        return x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])
+
+    def default(x, gradient):
+        return jnp.einsum("btk,btn->kn", x, gradient)
+
+    return gradient @ kernel.T, jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=default)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xla") -> jax.Array:
     """softmax(q k^T / sqrt(size)) v of each head, the softmax in float32.
 
     `jax.nn.dot_product_attention` on accelerators. On a CPU the same with one matrix for each clip
-    and head, which takes two thirds of the time there.
+    and head, which takes two thirds of the time there. Scores are not kept for the gradient but
+    computed again.
 
     Args:
       qkv: [batch, tokens, 3, heads, size].
@@ -97,32 +133,55 @@ def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xl
     Returns:
       [batch, tokens, heads, size].
     """
+    return jax.lax.platform_dependent(
+        qkv, valid, cpu=_attention_on_cpu, default=partial(_attention, implementation)
+    )
+
+
+def _attention_forward(qkv, valid, implementation):
+    return attention(qkv, valid, implementation), (qkv, valid)
+
+
+def _attention_backward(implementation, residuals, gradient):
+    def backward(function, qkv, valid, gradient):
+        _, pull_back = jax.vjp(lambda qkv: function(qkv, valid), qkv)
+        return pull_back(gradient)[0]
+
+    def on_cpu(*arguments):  # written once, not once for each product that takes it
+        return jax.lax.optimization_barrier(backward(_attention_on_cpu, *arguments))
+
+    default = partial(backward, partial(_attention, implementation))
+    return jax.lax.platform_dependent(*residuals, gradient, cpu=on_cpu, default=default), None
+
+
+attention.defvjp(_attention_forward, _attention_backward)
+
+
+def _attention(implementation: str, qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
+    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     mask = None if valid is None else valid[:, None, None, :]
-
-    def on_accelerator(qkv, mask):
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        return jax.nn.dot_product_attention(
-            query, key, value, mask=mask, implementation=implementation
-        )
-
-    return jax.lax.platform_dependent(qkv, mask, cpu=_attention_on_cpu, default=on_accelerator)
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
 
 
-def _attention_on_cpu(qkv: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _attention_on_cpu(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
     batch, tokens, _, heads, size = qkv.shape
     query, key, value = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * heads, tokens, size)
     query = query * size**-0.5
     scores = jnp.einsum("nqd,nkd->nqk", query, key, preferred_element_type=jnp.float32)
-    if mask is not None:
-        mask = jnp.repeat(mask[:, 0], heads, axis=0)
+    if valid is not None:
+        mask = jnp.repeat(valid[:, None], heads, axis=0)
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
     attended = jnp.einsum("nqk,nkd->nqd", weights, value)
     return attended.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
 
 
+@jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """x (1 + erf(x / sqrt(2))) / 2; with `erfc`, as in `jax.nn.gelu`, its gradient is slow."""
+    """x (1 + erf(x / sqrt(2))) / 2; with `erfc`, as in `jax.nn.gelu`, its gradient is slow.
+
+    Keeps nothing for its gradient but `x`.
+    """
     return x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))) / 2
 
 
@@ -136,8 +195,8 @@ def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **optio
       depth: number of blocks.
       scan_layers: compile one block as a loop rather than each: compile time does not grow with
         the depth, and the result is the same.
-      remat: what a block keeps for its gradient: "none" recomputes nothing, "dots" keeps the
-        outputs of the dense layers, "full" keeps only the block's input.
+      remat: what a block keeps for its gradient: "none" computes just activations and the scores of
+        attention again, "dots" keeps the outputs of the dense layers, "full" the block's input.
       **options: attributes of `Block`.
     """
     block = Block

@@ -52,6 +52,14 @@ class Tower:
         per_vector = on_dim * self.dim + (1 + self.activation) * self.hidden + on_scores
         return self._vectors() * per_vector
 
+    def again(self, remat: str) -> tuple[int, int, int]:
+        """What backward computes again: products of dense layers, of attention, and the rest."""
+        if remat == "none":
+            per_vector = self.activation * self.hidden + SOFTMAX * self.heads * self.tokens
+            return 0, self.attention() // 2, self._vectors() * per_vector
+        dense = self.dense() - self.last_dense() if remat == "full" else 0
+        return dense, self.attention(), self.elementwise()
+
     def _vectors(self) -> int:
         return self.rows * self.tokens * self.depth
 
@@ -67,8 +75,9 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     which is what is computed.
 
     Forward and backward are three times the forward pass, but for the front end and frozen towers,
-    which have no gradient. With `remat` "full" the backward pass repeats the blocks up to their
-    last product, and with "dots" attention and elementwise operations. With `microbatch_size` what
+    which have no gradient. The backward pass repeats activations, and the scores and softmax of
+    attention; with `remat` "dots" all of attention and elementwise operations, with "full" the
+    blocks up to their last product. With `microbatch_size` what
     has a gradient takes another forward pass, and so does the front end, besides one for batch
     norm. A similarity matrix costs three products, or four in tiles, which are computed again; each
     direction of SVR needs one more matrix.
@@ -157,16 +166,11 @@ def learning_passes(config: ConfigDict) -> int:
 
 
 def _tower_parts(name: str, tower: Tower, config: ConfigDict) -> dict[str, int]:
-    again = {
-        "none": (0, 0, 0),
-        "dots": (0, tower.attention(), tower.elementwise()),
-        "full": (tower.dense() - tower.last_dense(), tower.attention(), tower.elementwise()),
-    }[config.remat]
     once = (tower.dense(), tower.attention(), tower.elementwise())
     kinds = ("dense layers", "attention", "norms and activations")
     if config[name].frozen:
         return {f"{name} {kind}": forward for kind, forward in zip(kinds, once, strict=True)}
     return {
         f"{name} {kind}": learning_passes(config) * forward + repeated
-        for kind, forward, repeated in zip(kinds, once, again, strict=True)
+        for kind, forward, repeated in zip(kinds, once, tower.again(config.remat), strict=True)
     }
