@@ -4,8 +4,9 @@
     python benchmarks/input.py --torch=other-venv/bin/python --out=benchmarks/results/input.json
 
 The files are FLAC, stereo, 44.1 kHz, 20 s; a clip is 10 s of one at a random place, mixed to mono
-and resampled to 16 kHz. The DataLoader reads the files; this package reads the set prepared from
-them, as they are and with --compact. The comparison needs an interpreter that has torch 2.13.0 and
+and resampled to 16 kHz. The DataLoader reads the files. This package reads the set prepared from
+them, which is mono at 16 kHz already, and one prepared with --original, where it has the same to
+decode and resample as the DataLoader. The comparison needs an interpreter that has torch 2.13.0 and
 soundfile; without --torch it is left out. Both sides run on the same cores, one worker a core, in
 turn.
 """
@@ -61,9 +62,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         files = write_files(folder / "files", 24)
-        for name in ("set", "compact"):
+        for name in ("set", "original"):
             shards = read_layout("table", folder / "files", Options())
-            prepare(shards, folder / name, compact=name == "compact")
+            prepare(shards, folder / name, original=name == "original")
         results["reading"] = reading(folder, files, options)
         show("Training clips of 10 s", results["reading"])
         results["training"] = waiting(folder, steps=4 if options.quick else 16)
@@ -100,14 +101,14 @@ def reading(folder: Path, files: list[str], options) -> list[dict]:
     rows = []
     for cores in sorted({1, os.cpu_count()}):
         os.sched_setaffinity(0, range(cores))
-        mine, theirs = {"set": [], "compact": []}, []
+        mine, theirs = {"set": [], "original": []}, []
         for _ in range(turns):
             for name, speeds in mine.items():
                 speeds.append(clips_per_second(folder / name, cores, batches))
             if peer:
                 theirs.append(peer.clips_per_second(files, cores, batches))
         for name, speeds in mine.items():
-            row = {"cores": cores, "stored": "as it is" if name == "set" else "--compact"}
+            row = {"cores": cores, "stored": "default" if name == "set" else "--original"}
             row["clips/s/core"] = statistics.median(speeds) / cores
             if peer:
                 row["torch clips/s/core"] = statistics.median(theirs) / cores

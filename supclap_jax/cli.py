@@ -191,7 +191,7 @@ def prepare(options: argparse.Namespace, _: list[str]) -> int:
                 workers=options.workers,
                 max_bad=options.max_bad,
                 excluded=exclusions(options.exclude),
-                compact=options.compact,
+                original=options.original,
                 beam=None if options.beam is None else shlex.split(options.beam),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
@@ -332,9 +332,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a prepared set whose recordings and audio to leave out; may be repeated",
     )
     command.add_argument(
-        "--compact",
+        "--original",
         action="store_true",
-        help="store audio mono at 16 kHz, as training reads it: small and fast; default: as it is",
+        help="store audio in its own rate, channels and depth; default: as training reads it, mono "
+        "at 16 kHz and 16 bit",
     )
     command.add_argument(
         "--beam",

@@ -71,12 +71,12 @@ class BadAudio(ValueError):
     """An audio file that cannot be used; the message says why in a few words."""
 
 
-def to_flac(audio: Path | bytes, compact: bool = False) -> Flac:
-    """Decodes a whole file and stores it as FLAC, block by block; a FLAC file stays as it is.
+def to_flac(audio: Path | bytes, original: bool = False) -> Flac:
+    """Decodes a whole file, block by block, and stores it as FLAC: mono, 16 kHz, 16 bit.
 
-    Integer samples are kept exactly; 32 bit and floating-point ones are rounded to 24 bit (MP3 and
-    OGG to 16), after division by the peak where that is above one. If `compact`, the FLAC file is
-    mono at 16 kHz and 16 bit instead, what training reads; the digest is of the original still.
+    If `original`, in its own rate and channels instead, and a FLAC file stays as it is. Integer
+    samples are then kept exactly; 32 bit and floating-point ones are rounded to 24 bit (MP3 and OGG
+    to 16), after division by the peak where that is above one. The digest is the same either way.
 
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
@@ -88,7 +88,7 @@ def to_flac(audio: Path | bytes, compact: bool = False) -> Flac:
         raise BadAudio(problem)
     with _open(audio) as file:
         rate, channels, frames = file.samplerate, file.channels, file.frames
-        if channels > 8 or rate > 655_350:
+        if original and (channels > 8 or rate > 655_350):
             raise BadAudio(f"FLAC cannot hold {channels} channels at {rate} Hz")
         is_integer = file.subtype.startswith("PCM")
         bits = 16 if file.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else 24
@@ -101,8 +101,8 @@ def to_flac(audio: Path | bytes, compact: bool = False) -> Flac:
         digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
         silent = True
         flac = io.BytesIO()
-        keep = file.format == "FLAC" and not compact
-        form = (SAMPLE_RATE, 1, "PCM_16") if compact else (rate, channels, f"PCM_{bits}")
+        keep = file.format == "FLAC" and original
+        form = (rate, channels, f"PCM_{bits}") if original else (SAMPLE_RATE, 1, "PCM_16")
         resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
         with soundfile.SoundFile(flac, "w", *form, format="FLAC") as out:
             dtype = "int32" if is_integer else "float64"
@@ -111,12 +111,12 @@ def to_flac(audio: Path | bytes, compact: bool = False) -> Flac:
                     block = _to_integers(block / peak, bits)
                 silent = silent and not block.any()
                 digest.update((block >> 8).tobytes())
-                if compact:
+                if not original:
                     mono = resampler.resample_chunk(_mono((block / 2.0**31).astype(np.float32)))
                     out.write(_to_integers(mono, 16))
                 elif not keep:
                     out.write(block)
-            if compact:
+            if not original:
                 out.write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
     if keep:
         flac = io.BytesIO(audio if isinstance(audio, bytes) else audio.read_bytes())

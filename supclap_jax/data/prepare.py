@@ -65,13 +65,13 @@ class ShardExamples:
       shard: of a layout.
       note: JSON file for the counts, skipped clips, and keys of the written ones.
       excluded: JSON file with the keys of recordings and audio to leave out, and why.
-      compact: whether audio is stored as training reads it, mono at 16 kHz and 16 bit.
+      original: whether audio is stored in its own rate and channels, not as training reads it.
     """
 
     shard: Shard
     note: Path
     excluded: Path
-    compact: bool
+    original: bool
 
     def __call__(self) -> Iterator[tuple[str, dict]]:
         exclusions = json.loads(self.excluded.read_text())
@@ -87,7 +87,7 @@ class ShardExamples:
                 problem = "another clip has its id" if row.id in seen else _text_problem(row)
             if not excluded and not problem:
                 try:
-                    flac = to_flac(row.audio, self.compact)
+                    flac = to_flac(row.audio, self.original)
                     if not flac.silent:
                         excluded = exclusions.get(str(key_of(flac.digest)), "")
                 except BadAudio as error:
@@ -151,21 +151,21 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
     Args:
       shards: of a layout, by split.
       data_dir: to write; what is there already is kept.
-      compact: see `ShardExamples`.
+      original: see `ShardExamples`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     name = "captioned_audio"
     code_path = None  # no checksum files beside this module
 
-    def __init__(self, shards: dict[str, list[Shard]], data_dir: Path, compact: bool):
+    def __init__(self, shards: dict[str, list[Shard]], data_dir: Path, original: bool):
         self.examples = {
             split: [
                 ShardExamples(
                     shard,
                     data_dir / NOTES / f"{split}-{number:05d}.json",
                     data_dir / EXCLUDED,
-                    compact,
+                    original,
                 )
                 for number, shard in enumerate(these)
             ]
@@ -219,7 +219,7 @@ def prepare(
     workers: int = 1,
     max_bad: float = 0.01,
     excluded: Mapping[int, str] | None = None,
-    compact: bool = False,
+    original: bool = False,
     beam: list[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
@@ -234,7 +234,8 @@ def prepare(
       workers: processes.
       max_bad: share of clips that may be bad; excluded ones count neither way.
       excluded: keys (`key_of`) of recordings and audio to leave out, and why.
-      compact: store audio as training reads it, mono at 16 kHz and 16 bit, not as it is.
+      original: store audio in its own rate and channels, not mono at 16 kHz and 16 bit, as training
+        reads it.
       beam: options of a Beam pipeline, such as `["--runner=FlinkRunner"]`; instead of `workers`.
       progress: called with the shards done, and of how many.
 
@@ -249,7 +250,7 @@ def prepare(
     by_split: dict[str, list[Shard]] = {}
     for shard in shards:
         by_split.setdefault(shard.split, []).append(shard)
-    plan = _plan(by_split, excluded or {}, compact)
+    plan = _plan(by_split, excluded or {}, original)
     if out.exists():
         if not (out / PLAN).is_file() or (out / PLAN).read_text() != plan:
             raise DataError(f"{out} exists and is not this data set; choose another --out")
@@ -257,7 +258,7 @@ def prepare(
         return json.loads((out / "report.json").read_text(encoding="utf-8"))
     unfinished = out.with_name(f"{out.name}.incomplete")
     _claim(unfinished, plan, excluded or {})
-    builder = CaptionedAudio(by_split, unfinished, compact)
+    builder = CaptionedAudio(by_split, unfinished, original)
     if beam is None:
         _write_in_processes(builder, workers, progress)
     else:
@@ -321,9 +322,9 @@ def _example(row: Row, flac: Flac) -> dict:
     }
 
 
-def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str], compact: bool) -> str:
+def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str], original: bool) -> str:
     """A digest of all that is to be written, and what not."""
-    digest = hashlib.sha256(json.dumps([compact, sorted(excluded.items())]).encode())
+    digest = hashlib.sha256(json.dumps([original, sorted(excluded.items())]).encode())
     for split, shards in by_split.items():
         for shard in shards:
             digest.update(f"{split} {shard!r}".encode())

@@ -161,11 +161,11 @@ KINDS = {  # subtype, rate, channels, bits kept
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_audio_is_kept_without_loss(kind, tmp_path):
+def test_original_audio_is_kept_without_loss(kind, tmp_path):
     subtype, rate, channels, bits = KINDS[kind]
     (tmp_path / "in").mkdir()
     path = write_sound(tmp_path / "in" / "odd.wav", subtype, rate, channels=channels)
-    _, [record] = one(tmp_path, [("odd.wav", "A sound", "")])
+    _, [record] = one(tmp_path, [("odd.wav", "A sound", "")], original=True)
     samples, kept_rate = soundfile.read(io.BytesIO(record["audio"]), dtype="float64")
     original, _ = soundfile.read(path, dtype="float64")
     assert kept_rate == rate == record["sample_rate"]
@@ -175,12 +175,12 @@ def test_audio_is_kept_without_loss(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_compact_audio_is_what_training_reads(kind, tmp_path):
+def test_audio_is_what_training_reads(kind, tmp_path):
     """A crop from the start is the original's within 16 bit; the key stays the original's."""
     subtype, rate, channels, _ = KINDS[kind]
     (tmp_path / "in").mkdir()
     path = write_sound(tmp_path / "in" / "odd.wav", subtype, rate, channels=channels, seconds=2.0)
-    _, [record] = one(tmp_path, [("odd.wav", "A sound", "")], compact=True)
+    _, [record] = one(tmp_path, [("odd.wav", "A sound", "")])
     info = soundfile.info(io.BytesIO(record["audio"]))
     assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
     assert record["sample_rate"] == 16_000
@@ -189,9 +189,9 @@ def test_compact_audio_is_what_training_reads(kind, tmp_path):
     theirs, _ = read_clip(path, 2.0)
     assert abs(samples - 32_000) <= 1
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=2.0**-15)
-    (tmp_path / "out").rename(tmp_path / "compact")
-    one(tmp_path, [("odd.wav", "A sound", "")])
-    keys = [np.load(tmp_path / f / "index" / "train.audio.npy") for f in ("compact", "out")]
+    (tmp_path / "out").rename(tmp_path / "first")
+    one(tmp_path, [("odd.wav", "A sound", "")], original=True)
+    keys = [np.load(tmp_path / f / "index" / "train.audio.npy") for f in ("first", "out")]
     np.testing.assert_array_equal(*keys)
 
 
@@ -199,7 +199,7 @@ def test_floating_point_above_one_is_scaled_not_clipped(tmp_path):
     (tmp_path / "in").mkdir()
     loud = 3 * sound("loud")[:, 0]
     soundfile.write(tmp_path / "in" / "loud.wav", loud, 16_000, "FLOAT")
-    _, [record] = one(tmp_path, [("loud.wav", "A sound", "")])
+    _, [record] = one(tmp_path, [("loud.wav", "A sound", "")], original=True)
     samples, _ = soundfile.read(io.BytesIO(record["audio"]))
     np.testing.assert_allclose(samples, loud / max(1, np.abs(loud).max()), atol=2.0**-23)
 
