@@ -14,6 +14,7 @@ import pytest
 
 from supclap_jax import config as configs
 from supclap_jax.train.checkpoint import Checkpoints
+from supclap_jax.train.loop import stop_signals
 from supclap_jax.train.mesh import make_mesh
 from supclap_jax.train.state import abstract_states
 from tests.test_cli import TINY, lines
@@ -131,3 +132,11 @@ def test_a_signal_makes_a_checkpoint_and_stops(soundscape, tmp_path, undisturbed
     output = finish(start(soundscape, workdir))
     assert f"Continuing after step {stopped} of {STEPS}." in output
     assert_same_run(workdir, undisturbed)
+
+
+def test_a_signal_stops_the_step_that_asks_after_it():
+    with stop_signals() as stop:
+        before = stop(1)
+        signal.raise_signal(signal.SIGTERM)
+        assert not before
+        assert stop(2) == signal.SIGTERM
