@@ -14,6 +14,7 @@ if [ ! -d .venv/libtpu ]; then
     python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/libtpu \
         libtpu==0.0.42.1 || echo "libtpu is not to be had here; tests that compile for TPUs are skipped"
 fi
-# Files of tests in parallel: most of the time goes into compilations, of one processor each.
+# Files of tests in parallel, the longest first: most of the time goes into compilations, of one
+# processor each.
 PYTHONPATH=$PWD/.venv/libtpu python -m pytest --numprocesses=auto --maxprocesses=4 \
-    --dist=loadfile "$@"
+    --dist=loadfile --no-loadscope-reorder "$@"
