@@ -7,10 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Sharding
 
-# What a block keeps for its gradient; the rest is computed again on the way back.
+# What a block keeps for its gradient beside its input; the rest is computed again on the way back.
 REMAT_POLICIES = {
+    "none": jax.checkpoint_policies.save_only_these_names("qkv", "attended", "sum", "hidden"),
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -74,17 +76,13 @@ class Block(nn.Module):
             return place(layer(x), self.sharding)
 
         x = place(x, self.sharding)
-        qkv = dense(3 * dim, "qkv", norm(name="norm1")(x))
-        qkv = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
-        attended = attention(qkv, valid, self.attention).reshape(x.shape)
-        x = x + dropout(dense(dim, "proj", attended))
-
-        @nn.remat
-        def activate_and_project(block, hidden):  # keeps one array of this width, not two
-            return dense(dim, "fc2", block.activation(hidden))
-
-        hidden = dense(self.hidden, "fc1", norm(name="norm2")(x))
-        return x + dropout(activate_and_project(self, hidden)), None
+        qkv = checkpoint_name(dense(3 * dim, "qkv", norm(name="norm1")(x)), "qkv")
+        by_head = qkv.reshape(*x.shape[:2], 3, self.heads, dim // self.heads)
+        attended = attention(by_head, valid, self.attention).reshape(x.shape)
+        attended = checkpoint_name(attended, "attended")
+        x = checkpoint_name(x + dropout(dense(dim, "proj", attended)), "sum")
+        hidden = checkpoint_name(dense(self.hidden, "fc1", norm(name="norm2")(x)), "hidden")
+        return x + dropout(dense(dim, "fc2", self.activation(hidden))), None
 
 
 def place(x: jax.Array, sharding: Sharding | None) -> jax.Array:
@@ -121,9 +119,8 @@ product.defvjp(_product_forward, _product_backward)
 def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xla") -> jax.Array:
     """softmax(q k^T / sqrt(size)) v of each head, the softmax in float32.
 
-    `jax.nn.dot_product_attention` on accelerators. On a CPU the same with one matrix for each clip
-    and head, which takes two thirds of the time there. Scores are not kept for the gradient but
-    computed again.
+    `jax.nn.dot_product_attention` on accelerators. On a CPU one head after the other, for the
+    scores of one stay in its cache. Scores are not kept for the gradient but computed again.
 
     Args:
       qkv: [batch, tokens, 3, heads, size].
@@ -143,15 +140,14 @@ def _attention_forward(qkv, valid, implementation):
 
 
 def _attention_backward(implementation, residuals, gradient):
-    def backward(function, qkv, valid, gradient):
-        _, pull_back = jax.vjp(lambda qkv: function(qkv, valid), qkv)
+    def default(qkv, valid, gradient):
+        _, pull_back = jax.vjp(lambda qkv: _attention(implementation, qkv, valid), qkv)
         return pull_back(gradient)[0]
 
-    def on_cpu(*arguments):  # written once, not once for each product that takes it
-        return jax.lax.optimization_barrier(backward(_attention_on_cpu, *arguments))
-
-    default = partial(backward, partial(_attention, implementation))
-    return jax.lax.platform_dependent(*residuals, gradient, cpu=on_cpu, default=default), None
+    qkv_gradient = jax.lax.platform_dependent(
+        *residuals, gradient, cpu=_attention_gradient_on_cpu, default=default
+    )
+    return qkv_gradient, None
 
 
 attention.defvjp(_attention_forward, _attention_backward)
@@ -164,24 +160,47 @@ def _attention(implementation: str, qkv: jax.Array, valid: jax.Array | None) -> 
 
 
 def _attention_on_cpu(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
-    batch, tokens, _, heads, size = qkv.shape
-    query, key, value = qkv.transpose(2, 0, 3, 1, 4).reshape(3, batch * heads, tokens, size)
-    query = query * size**-0.5
-    scores = jnp.einsum("nqd,nkd->nqk", query, key, preferred_element_type=jnp.float32)
+    def add(head, attended):
+        weights = _attention_weights(qkv[:, :, :, head], valid).astype(qkv.dtype)
+        of_head = jnp.einsum("bqk,bkd->bqd", weights, qkv[:, :, 2, head])
+        return attended.at[:, :, head].set(of_head, mode="promise_in_bounds")
+
+    return jax.lax.fori_loop(0, qkv.shape[3], add, jnp.zeros_like(qkv[:, :, 0]))
+
+
+def _attention_gradient_on_cpu(
+    qkv: jax.Array, valid: jax.Array | None, gradient: jax.Array
+) -> jax.Array:
+    def add(head, of_qkv):
+        query, key, value = (qkv[:, :, i, head] for i in range(3))
+        of_head = gradient[:, :, head]
+        weights = _attention_weights(qkv[:, :, :, head], valid)
+        of_weights = jnp.einsum(
+            "bqd,bkd->bqk", of_head, value, preferred_element_type=weights.dtype
+        )
+        mean = jnp.sum(weights * of_weights, axis=-1, keepdims=True)
+        of_scores = weights * (of_weights - mean) * query.shape[-1] ** -0.5
+        weights, of_scores = weights.astype(qkv.dtype), of_scores.astype(qkv.dtype)
+        of_query = jnp.einsum("bqk,bkd->bqd", of_scores, key)
+        of_key = jnp.einsum("bqk,bqd->bkd", of_scores, query)
+        of_value = jnp.einsum("bqk,bqd->bkd", weights, of_head)
+        of_qkv_head = jnp.stack([of_query, of_key, of_value], axis=2)
+        return of_qkv.at[:, :, :, head].set(of_qkv_head, mode="promise_in_bounds")
+
+    return jax.lax.fori_loop(0, qkv.shape[3], add, jnp.zeros_like(qkv))
+
+
+def _attention_weights(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Of one head, [batch, tokens, 3, size]: float32, [batch, queries, keys]."""
+    query, key = qkv[:, :, 0] * qkv.shape[-1] ** -0.5, qkv[:, :, 1]
+    scores = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=jnp.float32)
     if valid is not None:
-        mask = jnp.repeat(valid[:, None], heads, axis=0)
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores).astype(value.dtype)
-    attended = jnp.einsum("nqk,nkd->nqd", weights, value)
-    return attended.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
+        scores = jnp.where(valid[:, None], scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores)
 
 
-@jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """x (1 + erf(x / sqrt(2))) / 2; with `erfc`, as in `jax.nn.gelu`, its gradient is slow.
-
-    Keeps nothing for its gradient but `x`.
-    """
+    """x (1 + erf(x / sqrt(2))) / 2; with `erfc`, as in `jax.nn.gelu`, its gradient is slow."""
     return x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))) / 2
 
 
@@ -195,15 +214,14 @@ def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **optio
       depth: number of blocks.
       scan_layers: compile one block as a loop rather than each: compile time does not grow with
         the depth, and the result is the same.
-      remat: what a block keeps for its gradient: "none" computes just activations and the scores of
-        attention again, "dots" keeps the outputs of the dense layers, "full" the block's input.
+      remat: what a block keeps for its gradient: "none" computes just norms, activations and the
+        scores of attention again, "dots" keeps the outputs of the dense layers alone, "full"
+        nothing but the block's input.
       **options: attributes of `Block`.
     """
-    block = Block
-    if remat != "none":
-        block = nn.remat(
-            Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan_layers, static_argnums=(3,)
-        )
+    block = nn.remat(
+        Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan_layers, static_argnums=(3,)
+    )
     return nn.scan(
         block,
         variable_axes={"params": 0},

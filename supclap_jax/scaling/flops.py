@@ -55,7 +55,8 @@ class Tower:
     def again(self, remat: str) -> tuple[int, int, int]:
         """What backward computes again: products of dense layers, of attention, and the rest."""
         if remat == "none":
-            per_vector = self.activation * self.hidden + SOFTMAX * self.heads * self.tokens
+            on_dim, on_scores = 2 * NORM, SOFTMAX * self.heads * self.tokens
+            per_vector = on_dim * self.dim + self.activation * self.hidden + on_scores
             return 0, self.attention() // 2, self._vectors() * per_vector
         dense = self.dense() - self.last_dense() if remat == "full" else 0
         return dense, self.attention(), self.elementwise()
@@ -75,11 +76,10 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     which is what is computed.
 
     Forward and backward are three times the forward pass, but for the front end and frozen towers,
-    which have no gradient. The backward pass repeats activations, and the scores and softmax of
-    attention; with `remat` "dots" all of attention and elementwise operations, with "full" the
-    blocks up to their last product. With `microbatch_size` what
-    has a gradient takes another forward pass, and so does the front end, besides one for batch
-    norm. A similarity matrix costs three products, or four in tiles, which are computed again; each
+    which have no gradient. The backward pass repeats norms, activations, and the scores and softmax
+    of attention; with `remat` "dots" all of attention and elementwise operations, with "full" the
+    blocks up to their last product. With `microbatch_size` what has a gradient takes another
+    forward pass, and so does the front end, besides one for batch norm. A similarity matrix costs three products, or four in tiles, which are computed again; each
     direction of SVR needs one more matrix.
 
     Returns:
