@@ -120,9 +120,9 @@ def against_torch(python: str, quick: bool) -> list[dict]:
 
 
 def paired(ours, theirs, runs: int, uncounted: int) -> dict:
-    """Medians of both, and of the ratio, over three blocks of each."""
+    """Medians of both, and of the ratio, over five blocks of each."""
     mine, other = [], []
-    for _ in range(3):
+    for _ in range(5):
         mine.append(statistics.median([ours() for _ in range(runs)][uncounted:]))
         block = [theirs()["seconds"] for _ in range(runs)]
         other.append(statistics.median(block[uncounted:]))

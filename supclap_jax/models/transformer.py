@@ -161,8 +161,9 @@ def _attention(implementation: str, qkv: jax.Array, valid: jax.Array | None) -> 
 
 def _attention_on_cpu(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
     def add(head, attended):
-        weights = _attention_weights(qkv[:, :, :, head], valid).astype(qkv.dtype)
-        of_head = jnp.einsum("bqk,bkd->bqd", weights, qkv[:, :, 2, head])
+        weights, total = _attention_weights(qkv[:, :, :, head], valid)
+        of_head = jnp.einsum("bqk,bkd->bqd", weights.astype(qkv.dtype), qkv[:, :, 2, head])
+        of_head = (of_head / total).astype(qkv.dtype)
         return attended.at[:, :, head].set(of_head, mode="promise_in_bounds")
 
     return jax.lax.fori_loop(0, qkv.shape[3], add, jnp.zeros_like(qkv[:, :, 0]))
@@ -174,12 +175,13 @@ def _attention_gradient_on_cpu(
     def add(head, of_qkv):
         query, key, value = (qkv[:, :, i, head] for i in range(3))
         of_head = gradient[:, :, head]
-        weights = _attention_weights(qkv[:, :, :, head], valid)
+        weights, total = _attention_weights(qkv[:, :, :, head], valid)
         of_weights = jnp.einsum(
             "bqd,bkd->bqk", of_head, value, preferred_element_type=weights.dtype
         )
-        mean = jnp.sum(weights * of_weights, axis=-1, keepdims=True)
-        of_scores = weights * (of_weights - mean) * query.shape[-1] ** -0.5
+        mean = jnp.sum(weights * of_weights, axis=-1, keepdims=True) / total
+        of_scores = weights * ((of_weights - mean) * (query.shape[-1] ** -0.5 / total))
+        of_head = (of_head / total).astype(qkv.dtype)
         weights, of_scores = weights.astype(qkv.dtype), of_scores.astype(qkv.dtype)
         of_query = jnp.einsum("bqk,bkd->bqd", of_scores, key)
         of_key = jnp.einsum("bqk,bqd->bkd", of_scores, query)
@@ -190,13 +192,15 @@ def _attention_gradient_on_cpu(
     return jax.lax.fori_loop(0, qkv.shape[3], add, jnp.zeros_like(qkv))
 
 
-def _attention_weights(qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Of one head, [batch, tokens, 3, size]: float32, [batch, queries, keys]."""
+def _attention_weights(qkv: jax.Array, valid: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Of one head, [batch, tokens, 3, size], in float32: weights [batch, queries, keys] before the
+    division by their sum, and that sum, [batch, queries, 1]."""
     query, key = qkv[:, :, 0] * qkv.shape[-1] ** -0.5, qkv[:, :, 1]
     scores = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=jnp.float32)
     if valid is not None:
         scores = jnp.where(valid[:, None], scores, jnp.finfo(scores.dtype).min)
-    return jax.nn.softmax(scores)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights, weights.sum(axis=-1, keepdims=True)
 
 
 def gelu(x: jax.Array) -> jax.Array:

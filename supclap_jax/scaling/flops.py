@@ -79,8 +79,9 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     which have no gradient. The backward pass repeats norms, activations, and the scores and softmax
     of attention; with `remat` "dots" all of attention and elementwise operations, with "full" the
     blocks up to their last product. With `microbatch_size` what has a gradient takes another
-    forward pass, and so does the front end, besides one for batch norm. A similarity matrix costs three products, or four in tiles, which are computed again; each
-    direction of SVR needs one more matrix.
+    forward pass, and so does the front end, besides one for batch norm. A similarity matrix costs
+    three products, or four in tiles, which are computed again; each direction of SVR needs one more
+    matrix.
 
     Returns:
       part -> FLOPs; their sum is that of the step.
