@@ -67,7 +67,7 @@ class Clips(Dataset):
 def measure(files, seconds, batch, workers, batches):
     torch.set_num_threads(1)
     loader = iter(DataLoader(Clips(files, seconds), batch, num_workers=workers, prefetch_factor=4))
-    for _ in range(2 * workers):
+    for _ in range(8 * workers):
         next(loader)
     began = time.perf_counter()
     for _ in range(batches):

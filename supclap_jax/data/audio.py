@@ -1,4 +1,4 @@
-"""Reading audio files: decode with soundfile, resample with soxr, crop or pad; find bad files."""
+"""Reading audio: decode, resample with soxr, crop or pad; find bad files; store as FLAC."""
 
 import dataclasses
 import hashlib
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import miniaudio
 import numpy as np
 import soundfile
 import soxr
@@ -16,16 +17,15 @@ SAMPLE_RATE = 16_000
 NOTHING = np.zeros(0, np.float32)
 BLOCK = 1 << 18  # frames decoded at once
 MIN_SAMPLES = 2_400  # 0.15 s: the audio encoder's smallest input, one patch of 16 frames
+FLAC_LEVEL = 0.25  # 2 of 8 in FLAC's terms: quick to decode, for it does without long predictors
 
 
-def read_clip(
-    path: Path | io.BytesIO, seconds: float, position: float = 0.0
-) -> tuple[np.ndarray, int]:
+def read_clip(audio: Path | bytes, seconds: float, position: float = 0.0) -> tuple[np.ndarray, int]:
     """Reads a mono crop of an audio file at 16 kHz.
 
     Args:
-      path: WAV, FLAC, OGG, MP3 or AIFF, or its bytes; any sample rate, any number of channels
-        (averaged). Only the crop is decoded.
+      audio: a WAV, FLAC, OGG, MP3 or AIFF file, or the bytes of a FLAC file; any sample rate, any
+        number of channels (averaged). Only the crop is decoded.
       seconds: length of the crop; a shorter file is zero-padded on the right.
       position: in [0, 1), where the crop starts, as a share of what does not fit into it.
 
@@ -35,17 +35,51 @@ def read_clip(
 
     Raises:
       soundfile.LibsndfileError: the file cannot be decoded.
+      BadAudio: the bytes cannot be decoded.
     """
-    with soundfile.SoundFile(path) as file:
-        wanted = round(seconds * file.samplerate)
-        file.seek(int(position * (max(file.frames - wanted, 0) + 1)))
-        samples = _mono(file.read(wanted, dtype="float32", always_2d=True))
-        if file.samplerate != SAMPLE_RATE:
-            samples = soxr.resample(samples, file.samplerate, SAMPLE_RATE)
+    decode = _decode_flac if isinstance(audio, bytes) else _decode_file
+    samples, rate = decode(audio, seconds, position)
+    samples = _mono(samples)
+    if rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, rate, SAMPLE_RATE)
     clip = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     samples = samples[: len(clip)]
     clip[: len(samples)] = samples
     return clip, min(max(len(samples), MIN_SAMPLES), len(clip))
+
+
+def _decode_file(path: Path, seconds: float, position: float) -> tuple[np.ndarray, int]:
+    """A crop's samples, float32 `[frames, channels]`, and their rate."""
+    with soundfile.SoundFile(path) as file:
+        first, count = _crop(file.frames, file.samplerate, seconds, position)
+        file.seek(first)
+        return file.read(count, dtype="float32", always_2d=True), file.samplerate
+
+
+def _decode_flac(data: bytes, seconds: float, position: float) -> tuple[np.ndarray, int]:
+    """As `_decode_file`, in two thirds of the time or less; checksums tell what is damaged."""
+    library = miniaudio.lib
+    decoder = library.ma_dr_flac_open_memory(data, len(data), miniaudio.ffi.NULL)
+    if not decoder:
+        raise BadAudio("it is not a FLAC file")
+    try:
+        rate, channels = decoder.sampleRate, decoder.channels
+        first, count = _crop(decoder.totalPCMFrameCount, rate, seconds, position)
+        samples = np.empty((count, channels), np.float32)
+        target = miniaudio.ffi.from_buffer("float[]", samples)
+        found = library.ma_dr_flac_seek_to_pcm_frame(decoder, first)
+        decoded = library.ma_dr_flac_read_pcm_frames_f32(decoder, count, target) if found else 0
+    finally:
+        library.ma_dr_flac_close(decoder)
+    if decoded < count:
+        raise BadAudio(f"its FLAC data are damaged: {decoded} of {count} samples from {first} on")
+    return samples, rate
+
+
+def _crop(frames: int, rate: int, seconds: float, position: float) -> tuple[int, int]:
+    """First frame of a crop, and how many."""
+    wanted = round(seconds * rate)
+    return int(position * (max(frames - wanted, 0) + 1)), min(wanted, frames)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +108,9 @@ class BadAudio(ValueError):
 def to_flac(audio: Path | bytes, original: bool = False) -> Flac:
     """Decodes a whole file, block by block, and stores it as FLAC: mono, 16 kHz, 16 bit.
 
-    If `original`, in its own rate and channels instead, and a FLAC file stays as it is. Integer
-    samples are then kept exactly; 32 bit and floating-point ones are rounded to 24 bit (MP3 and OGG
-    to 16), after division by the peak where that is above one. The digest is the same either way.
+    If `original`, in its own rate and channels instead. Integer samples are then kept exactly; 32
+    bit and floating-point ones are rounded to 24 bit (MP3 and OGG to 16), after division by the
+    peak where that is above one. The digest is the same either way.
 
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
@@ -101,25 +135,23 @@ def to_flac(audio: Path | bytes, original: bool = False) -> Flac:
         digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
         silent = True
         flac = io.BytesIO()
-        keep = file.format == "FLAC" and original
         form = (rate, channels, f"PCM_{bits}") if original else (SAMPLE_RATE, 1, "PCM_16")
         resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
-        with soundfile.SoundFile(flac, "w", *form, format="FLAC") as out:
+        stored = {"format": "FLAC", "compression_level": FLAC_LEVEL}
+        with soundfile.SoundFile(flac, "w", *form, **stored) as out:
             dtype = "int32" if is_integer else "float64"
             for block in file.blocks(BLOCK, dtype=dtype, always_2d=True):
                 if not is_integer:
                     block = _to_integers(block / peak, bits)
                 silent = silent and not block.any()
                 digest.update((block >> 8).tobytes())
-                if not original:
+                if original:
+                    out.write(block)
+                else:
                     mono = resampler.resample_chunk(_mono((block / 2.0**31).astype(np.float32)))
                     out.write(_to_integers(mono, 16))
-                elif not keep:
-                    out.write(block)
             if not original:
                 out.write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
-    if keep:
-        flac = io.BytesIO(audio if isinstance(audio, bytes) else audio.read_bytes())
     return Flac(flac.getvalue(), form[0], frames / rate, digest.hexdigest(), silent)
 
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +20,12 @@ class Clip:
     """One captioned audio file.
 
     Attributes:
-      audio: the file, or its bytes.
+      audio: the file, or the bytes of a FLAC file.
       captions: language -> captions.
       label: name of its class or only sound event, or None.
     """
 
-    audio: Path | io.BytesIO
+    audio: Path | bytes
     captions: dict[str, tuple[str, ...]]
     label: str | None
 
@@ -36,7 +35,7 @@ class Clips:
     """Captioned audio files of one split, all texts in memory.
 
     Attributes:
-      paths: one audio file for each clip, or its bytes.
+      paths: one audio file for each clip, or the bytes of a FLAC file.
       captions: language -> for each clip, its captions.
       labels: for each clip, the name of its only sound event, or None.
       ids: names of the clips; of a prepared set.
@@ -44,7 +43,7 @@ class Clips:
       digest: of a prepared set's content.
     """
 
-    paths: Sequence[Path | io.BytesIO]
+    paths: Sequence[Path | bytes]
     captions: dict[str, tuple[tuple[str, ...], ...]]
     labels: tuple[str | None, ...]
     ids: tuple[str, ...] = ()

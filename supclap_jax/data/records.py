@@ -7,7 +7,6 @@ in memory-mapped arrays.
 import bisect
 import functools
 import hashlib
-import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,18 +57,28 @@ class PreparedSplit(Sequence):
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
 
     @functools.cached_property
-    def _records(self) -> Sequence[dict]:
+    def _records(self) -> Sequence[bytes]:
         import tensorflow_datasets as tfds  # takes half a second
 
-        return tfds.builder_from_directory(self.folder).as_data_source(self.split)
+        return tfds.builder_from_directory(self.folder).as_data_source(
+            self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
 
     def record(self, index: int) -> dict:
-        """The features of one clip, texts decoded; "audio" is a FLAC file."""
-        record = self._records[int(index)]
-        for name in ("id", "source", "label"):
-            record[name] = record[name].decode()
+        """One clip: its texts, its fold, and as "audio" the bytes of a FLAC file.
+
+        TFDS would copy the audio several times on its way out of the record.
+        """
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        example = tf_example_pb2.Example.FromString(self._records[int(index)])
+        features = example.features.feature
+        values = {name: feature.bytes_list.value for name, feature in features.items()}
+        record = {name: values[name][0].decode() for name in ("id", "source", "label")}
         for name in ("captions", "languages"):
-            record[name] = tuple(text.decode() for text in record[name])
+            record[name] = tuple(text.decode() for text in values[name])
+        record["fold"] = features["fold"].int64_list.value[0]
+        record["audio"] = values["audio"][0]
         return record
 
     def __getitem__(self, index: int) -> Clip:
@@ -78,7 +87,7 @@ class PreparedSplit(Sequence):
         for text, language in zip(record["captions"], record["languages"], strict=True):
             if language in self.languages:
                 captions[language] = (*captions.get(language, ()), text)
-        return Clip(io.BytesIO(record["audio"]), captions, record["label"] or None)
+        return Clip(record["audio"], captions, record["label"] or None)
 
     def check_trainable(self) -> None:
         """Raises DataError where a clip may have neither a wanted caption nor a label."""
@@ -120,7 +129,7 @@ class PreparedSplit(Sequence):
                 captions[language].append(tuple(mine))
             labels.append(record["label"] or None)
             ids.append(record["id"])
-            folds.append(int(record["fold"]))
+            folds.append(record["fold"])
         return Clips(
             paths=_Audio(self),
             captions={language: tuple(texts) for language, texts in captions.items()},
@@ -153,8 +162,8 @@ class _Audio(Sequence):
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, index: int) -> io.BytesIO:
-        return io.BytesIO(self._split.record(index)["audio"])
+    def __getitem__(self, index: int) -> bytes:
+        return self._split.record(index)["audio"]
 
 
 class Mixture(Sequence):

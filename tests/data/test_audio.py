@@ -1,12 +1,17 @@
 """Audio files as they come: all formats, rates and channel counts, and the broken ones."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supclap_jax.data.audio import (
     MIN_SAMPLES,
     SAMPLE_RATE,
+    BadAudio,
     find_bad_clips,
     find_problem,
     read_clip,
@@ -60,6 +65,50 @@ def test_position_reaches_from_the_first_to_the_last_crop(tmp_path, position, fi
     ramp = np.arange(2600) / 4096
     soundfile.write(path, ramp, 16_000, "FLOAT")
     np.testing.assert_array_equal(read_clip(path, 0.1, position)[0], ramp[first : first + 1600])
+
+
+def flac(samples, rate, subtype="PCM_16", level=0.625):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype, format="FLAC", compression_level=level)
+    return file.getvalue()
+
+
+@given(
+    length=st.integers(1, 30_000),
+    channels=st.sampled_from([1, 2, 3, 8]),
+    subtype=st.sampled_from(["PCM_S8", "PCM_16", "PCM_24"]),
+    level=st.sampled_from([0.0, 0.25, 0.625, 1.0]),
+    seconds=st.floats(0.01, 2.0),
+    position=st.floats(0, 1, exclude_max=True),
+)
+def test_flac_in_memory_is_the_file_sample_by_sample(
+    length, channels, subtype, level, seconds, position
+):
+    """Wherever a crop begins and ends: soundfile decodes the whole here."""
+    rng = np.random.default_rng(length)
+    samples = np.cumsum(rng.normal(size=(length, channels)), axis=0) / 500
+    data = flac(samples.clip(-1, 1), SAMPLE_RATE, subtype, level)
+    whole, _ = soundfile.read(io.BytesIO(data), always_2d=True)
+    wanted = round(seconds * SAMPLE_RATE)
+    first = int(position * (max(length - wanted, 0) + 1))
+    expected = np.zeros(wanted)
+    crop = whole[first : first + wanted].mean(axis=1)
+    expected[: len(crop)] = crop
+    clip, _ = read_clip(data, seconds, position)
+    np.testing.assert_allclose(clip, expected, rtol=0, atol=1e-7)
+
+
+def test_damaged_flac_is_refused():
+    data = flac(np.random.default_rng(0).normal(size=48_000) / 10, SAMPLE_RATE)
+    read_clip(data, 3.0)
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    for damaged in (bytes(flipped), data[: len(data) // 2]):
+        with pytest.raises(BadAudio, match=r"damaged: \d+ of 48000 samples"):
+            read_clip(damaged, 3.0)
+    for other in (b"", b"RIFF" + data[4:], b"I am not a sound"):
+        with pytest.raises(BadAudio, match="not a FLAC file"):
+            read_clip(other, 3.0)
 
 
 @pytest.fixture

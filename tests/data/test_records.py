@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+import tensorflow_datasets as tfds
 
 from supclap_jax.data import layouts
 from supclap_jax.data.audio import read_clip
@@ -217,7 +218,22 @@ def test_open_files_do_not_travel_to_workers(folder):
     copy = pickle.loads(pickle.dumps(split))
     assert len(pickle.dumps(split)) < 1_000
     assert copy[3].captions == caption
-    assert isinstance(copy[3].audio, io.BytesIO)
+    assert copy[3].audio == split[3].audio
+
+
+@pytest.mark.parametrize(("name", "split"), [("audiocaps", "test"), ("esc50", "test")])
+def test_a_record_is_as_tfds_reads_it(folder, name, split):
+    mine = PreparedSplit(folder / name, split, ENGLISH)
+    theirs = tfds.builder_from_directory(folder / name).as_data_source(split)
+    assert len(mine) == len(theirs) > 0
+    for index, expected in enumerate(theirs):
+        record = mine.record(index)
+        assert record["audio"] == expected["audio"]
+        assert record["fold"] == expected["fold"]
+        for text in ("id", "source", "label"):
+            assert record[text] == expected[text].decode()
+        for texts in ("captions", "languages"):
+            assert record[texts] == tuple(text.decode() for text in expected[texts])
 
 
 def test_leaks_are_found_by_recording_and_by_audio(folder, tmp_path):
