@@ -108,9 +108,9 @@ class BadAudio(ValueError):
 def to_flac(audio: Path | bytes, original: bool = False) -> Flac:
     """Decodes a whole file, block by block, and stores it as FLAC: mono, 16 kHz, 16 bit.
 
-    If `original`, in its own rate and channels instead. Integer samples are then kept exactly; 32
-    bit and floating-point ones are rounded to 24 bit (MP3 and OGG to 16), after division by the
-    peak where that is above one. The digest is the same either way.
+    If `original`, in its own rate and channels instead. Integer samples are then kept exactly, of
+    32 bit the upper 24; floating-point ones are rounded to 24 bit (MP3 and OGG to 16), after
+    division by the peak where that is above one. The digest is the same either way.
 
     Raises:
       BadAudio: the file cannot be decoded, is cut, or holds no samples or NaN.
