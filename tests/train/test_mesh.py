@@ -13,7 +13,7 @@ from supclap_jax.train.checkpoint import Checkpoints
 from supclap_jax.train.mesh import make_mesh, put_batch
 from supclap_jax.train.state import abstract_states, init_states
 from supclap_jax.train.step import make_train_step
-from tests.train.test_step import make_batch, quick_compilation  # noqa: F401
+from tests.train.test_step import make_batch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 20
@@ -35,9 +35,7 @@ def curve(config, data, fsdp):
     return losses
 
 
-@pytest.mark.parametrize(
-    "block_size, shapes", [(None, [(2, 1), (8, 1), (2, 4)]), (3, [(4, 1), (4, 2), (1, 8)])]
-)
+@pytest.mark.parametrize("block_size, shapes", [(None, [(8, 1), (2, 4)]), (3, [(4, 2), (1, 8)])])
 def test_losses_are_the_same_on_any_mesh(config, block_size, shapes):
     set_variant(config, "dynamic")
     config.total_steps = STEPS

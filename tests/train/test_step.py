@@ -15,14 +15,6 @@ from supclap_jax.train.state import abstract_states, init_states, make_model, sp
 from supclap_jax.train.step import make_train_step
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """XLA compiles in half the time without its optimisations, which are not what is tested."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make_batch(config, seed=0):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(4, 300, (config.batch_size, config.text.max_tokens), np.int32)
