@@ -68,10 +68,22 @@ class PreparedSplit(Sequence):
         """One clip: its texts, its fold, and as "audio" the bytes of a FLAC file.
 
         TFDS would copy the audio several times on its way out of the record.
+
+        Raises:
+          DataError: the shard is damaged or gone.
         """
         from tensorflow_datasets.proto import tf_example_pb2
 
-        example = tf_example_pb2.Example.FromString(self._records[int(index)])
+        try:
+            data, problem = self._records[int(index)], "it is empty"  # so of some shards cut short
+        except RuntimeError as error:  # of ArrayRecord, which holds what it reads to hashes
+            data, problem = b"", str(error)
+        if not data:
+            raise DataError(
+                f"{self.folder}: clip {index} of {self.split!r} cannot be read ({problem}); "
+                "prepare the set again"
+            )
+        example = tf_example_pb2.Example.FromString(data)
         features = example.features.feature
         values = {name: feature.bytes_list.value for name, feature in features.items()}
         record = {name: values[name][0].decode() for name in ("id", "source", "label")}

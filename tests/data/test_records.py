@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -234,6 +236,33 @@ def test_a_record_is_as_tfds_reads_it(folder, name, split):
             assert record[text] == expected[text].decode()
         for texts in ("captions", "languages"):
             assert record[texts] == tuple(text.decode() for text in expected[texts])
+
+
+def invert(shard):
+    data = np.fromfile(shard, np.uint8)
+    data[len(data) // 2 :: 1_000] ^= 0xFF
+    data.tofile(shard)
+
+
+DAMAGES = {
+    "inverted": invert,
+    "cut": lambda shard: os.truncate(shard, shard.stat().st_size // 2),
+    "emptied": lambda shard: os.truncate(shard, 0),
+    "lost": lambda shard: shard.unlink(),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_said_in_one_line(damage, workers, folder, config, tokenizer, tmp_path):
+    shutil.copytree(folder / "lengths", tmp_path / "set")
+    DAMAGES[damage](next((tmp_path / "set").glob("*-00002-of-*")))
+    training = open_training(tmp_path / "set", {}, ENGLISH)
+    with config.unlocked():
+        config.data.workers = workers
+    with pytest.raises(DataError, match=r"'train' cannot be read .*prepare the set again") as error:
+        take(training, tokenizer, config, 18)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_leaks_are_found_by_recording_and_by_audio(folder, tmp_path):
