@@ -182,6 +182,10 @@ def prepare(options: argparse.Namespace, _: list[str]) -> int:
         options.template, tuple(options.blacklist), use_blacklist=not options.no_blacklist
     )
     try:
+        beam = None if options.beam is None else shlex.split(options.beam)
+    except ValueError as error:
+        return _fail(f"--beam={options.beam!r} cannot be read: {error}", BAD_INPUT)
+    try:
         shards = layouts.read_layout(options.format, options.source, told)
         with Progress() as bar:
             task = bar.add_task("preparing shards", total=None)
@@ -192,7 +196,7 @@ def prepare(options: argparse.Namespace, _: list[str]) -> int:
                 max_bad=options.max_bad,
                 excluded=exclusions(options.exclude),
                 original=options.original,
-                beam=None if options.beam is None else shlex.split(options.beam),
+                beam=beam,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except OSError as error:

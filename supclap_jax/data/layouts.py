@@ -20,7 +20,9 @@ from supclap_jax.data.datasets import DataError
 ENGLISH = "eng_Latn"
 CLIPS_IN_SHARD = 512
 AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg")
+MEMBER_SUFFIXES = (*AUDIO_SUFFIXES, ".json", ".txt")  # of WebDataset archives
 LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
+NUMBER = re.compile(r"[0-9]{1,9}")
 SPLIT = re.compile(r"(?!all$)[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -68,7 +70,8 @@ class Tar:
     path: Path
 
     def __iter__(self) -> Iterator[Row]:
-        return _tar_rows(self.path)
+        for row in _tar_rows(self.path):
+            yield dataclasses.replace(row, source=f"{self.split}/{row.id}")
 
 
 Shard = Rows | Tar
@@ -281,7 +284,7 @@ def vggsound(folder: Path, options: Options) -> list[Shard]:
         file = b""
         if not problem and fields["split"] not in rows:
             problem = f"its split is {fields['split']!r}; expected train or test"
-        if not problem and not fields["start"].isdigit():
+        if not problem and not NUMBER.fullmatch(fields["start"]):
             problem = f"its start is {fields['start']!r}; expected whole seconds"
         if not problem:
             file, problem = _from_template(
@@ -309,19 +312,17 @@ def table(source: Path, _: Options) -> list[Shard]:
     files = [source]
     if source.is_dir():
         files = sorted(path for path in source.iterdir() if path.suffix in (".csv", ".jsonl"))
-    shards = []
+    rows: dict[str, list[Row]] = {}
     for path in files:
         if path.suffix not in (".csv", ".jsonl"):
             raise DataError(f"{path} is no table; expected a .csv or .jsonl file")
         read = _csv_fields(path, ("path",)) if path.suffix == ".csv" else _jsonl_fields(path)
-        rows: dict[str, list[Row]] = {}
         for fields in read:
             split = fields.get("split") or "train"
             if not isinstance(split, str) or not SPLIT.fullmatch(split):
                 raise DataError(f"{path}: {split!r} cannot name a split; expected such as 'train'")
             rows.setdefault(split, []).append(_table_row(path.parent, fields))
-        for split, these in rows.items():
-            shards += _shards(split, these)
+    shards = [shard for split, these in rows.items() for shard in _shards(split, these)]
     return _found(shards, source, "rows in .csv or .jsonl files")
 
 
@@ -412,7 +413,7 @@ def _unlabelled(label: str) -> str:
 
 
 def _fold(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if NUMBER.fullmatch(text) else 0
 
 
 def _stem(name: str) -> str:
@@ -434,7 +435,7 @@ def _inside(folder: Path, name: str) -> tuple[Path | bytes, str]:
 def _from_template(folder: Path, template: str, fields: dict) -> tuple[Path | bytes, str]:
     try:
         name = template.format(**fields)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"--template={template!r} cannot be filled in ({error!r}); expected names in braces, "
             f"of {', '.join(key for key in fields if key != 'problem')}"
@@ -471,11 +472,24 @@ def _pairs(value: object, language: str) -> Iterator[tuple[str, object]]:
         yield from ((language, text) for text in (value if isinstance(value, list) else [value]))
 
 
+class _Header(tarfile.TarInfo):
+    """The header of a member; an archive that does not end with zeros is an error, not its end."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _tar_rows(path: Path) -> Iterator[Row]:
     """The clips of an archive, each when its last member has been read; nothing is unpacked."""
     name, members = "", {}
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
             for member in archive:
                 _, problem = _inside(Path(), member.name)
                 if not problem and not (member.isfile() or member.isdir()):
@@ -483,15 +497,13 @@ def _tar_rows(path: Path) -> Iterator[Row]:
                 if problem:
                     yield Row(id=f"{path.name}/{member.name}", problem=problem)
                 elif member.isfile():
-                    stem = PurePosixPath(member.name)
-                    key, _, suffix = stem.name.partition(".")
-                    key = str(stem.parent / key)
-                    if key != name and members:
+                    key, suffix = _key(member.name)
+                    if members and (key != name or suffix in members):
                         yield _tar_row(path, name, members)
                         members = {}
                     name = key
-                    if f".{suffix.lower()}" in (*AUDIO_SUFFIXES, ".json", ".txt"):
-                        members[f".{suffix.lower()}"] = archive.extractfile(member).read()
+                    used = suffix in MEMBER_SUFFIXES
+                    members[suffix] = archive.extractfile(member).read() if used else b""
             if members:
                 yield _tar_row(path, name, members)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -499,6 +511,15 @@ def _tar_rows(path: Path) -> Iterator[Row]:
             id=f"{path.name}/{name or '(beginning)'}",
             problem=f"the archive is cut or broken here ({error})",
         )
+
+
+def _key(name: str) -> tuple[str, str]:
+    """What the members of one clip have in common, and the suffix: known ones may follow dots."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() in MEMBER_SUFFIXES:
+        return str(path.with_suffix("")), path.suffix.lower()
+    stem, _, suffix = path.name.partition(".")
+    return str(path.parent / stem), f".{suffix}"
 
 
 def _tar_row(path: Path, name: str, members: dict[str, bytes]) -> Row:

@@ -11,7 +11,7 @@ REASONS = 12
 
 def show(out: Path, report: dict) -> None:
     """Prints the report of `prepare`: counts, splits, and the most frequent reasons."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(title=f"{report['read']:,} clips read")
     for name in ("written", "of these silent", "excluded", "skipped"):
         table.add_column(name, justify="right")

@@ -143,7 +143,8 @@ def read_relevance(
       DataError: the file cannot be read, or names a caption or clip that is not there.
     """
     place_of_caption = {caption: place for place, caption in reversed(list(enumerate(captions)))}
-    place_of_clip = {clip.name: place for place, clip in enumerate(clips.paths)}
+    names = clips.ids or [path.name for path in clips.paths]
+    place_of_clip = {name: place for place, name in enumerate(names)}
     queries, relevant = [], []
     for row, query, names in _read_rows(path):
         if query not in place_of_caption:

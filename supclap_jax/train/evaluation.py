@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError
 from supclap_jax.data.datasets import Clips, DataError
@@ -83,7 +84,7 @@ def evaluate_run(
         result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
     if other:
         other.restore()
-        with console.status(f"evaluating step {other.step} of {evaluation.against}"):
+        with console.status(f"evaluating step {other.step} of the other run"):
             their_scores = score(other.embedder, other.variables, clips, other.config, **options)
             result["against"] = {
                 "workdir": str(evaluation.against),
@@ -118,7 +119,8 @@ class _Run:
         self._workdir = workdir
         self.config, self._checkpoints, self.step = open_run(workdir, step)
         if data is not None:
-            self.config.data.path = str(data)
+            self.config.data.update(path=str(data), evaluation="")
+            self.config.data.mixture = ConfigDict()
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""

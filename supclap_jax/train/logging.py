@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from tensorboardX import SummaryWriter
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)
 
 
 class MetricsWriter:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ from supclap_jax.data.audio import read_clip
 from supclap_jax.data.datasets import DataError
 from supclap_jax.data.layouts import Options, read_layout
 from supclap_jax.data.prepare import FEATURES, exclusions, prepare
+from supclap_jax.data.records import PreparedSplit, find_leaks
 from tests.data import published
 from tests.data.published import encoded, sound, tar, write_csv, write_sound
 
@@ -59,7 +61,7 @@ EXPECTED = {  # clips by split, excluded, and of the first record id, label, fol
         {"train": 4, "test": 4}, 0, ("-vgg_0_30", "dog barking", 0, "youtube:-vgg_0"),
     ),
     "table": ({"train": 4}, 0, ("clip0", "", 0, "clip0")),
-    "webdataset": ({"train": 6}, 0, ("00000.tar/0000", "", 0, "00000.tar/0000")),
+    "webdataset": ({"train": 6}, 0, ("00000.tar/0000", "", 0, "train/00000.tar/0000")),
 }  # fmt: skip
 CAPTIONS = {
     "audiocaps": {"eng_Latn": [f"A sound, number 0 test in {i} way" for i in range(5)]},
@@ -363,6 +365,82 @@ def test_archives_with_everything_wrong(tmp_path):
     assert "cut or broken" in told.pop("1.tar/(beginning)")
     assert not told
     assert not (tmp_path / "evil.flac").exists()
+
+
+def captioned(*names):
+    """Members of a clip for each name."""
+    for name in names:
+        yield f"{name}.flac", encoded(name)
+        yield f"{name}.json", b'{"caption": "A sound"}'
+
+
+@pytest.mark.parametrize("kept", ["whole members", "part of a header", "a damaged header"])
+def test_an_archive_cut_between_members_is_told(kept, tmp_path):
+    path = tar(tmp_path / "in" / "0.tar", [*captioned("a", "b", "c")])
+    with tarfile.open(path) as archive:
+        begin = archive.getmember("c.flac").offset
+    data = bytearray(path.read_bytes())
+    data[begin + 10] ^= 0xFF
+    ends = {"whole members": begin, "part of a header": begin + 100, "a damaged header": len(data)}
+    path.write_bytes(data[: ends[kept]])
+    report = prepared("webdataset", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    assert [record["id"] for record in records(tmp_path / "out", "train")] == [b"0.tar/a"]
+    [problem] = report["problems"]  # the clip before the cut may lack members too
+    assert problem["id"] == "0.tar/b" and "cut or broken" in problem["reason"]
+
+
+def test_names_with_dots_and_of_two_clips_lose_none(tmp_path):
+    names = ["id0_30.000_40.000", "id0_40.000_50.000", "id1_0.5_1.5"]
+    members = [*captioned(*names), *captioned("same"), *captioned("same"), ("x.m4a", b"...")]
+    tar(tmp_path / "in" / "0.tar", members)
+    report = prepared("webdataset", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    ids = [record["id"].decode() for record in records(tmp_path / "out", "train")]
+    assert ids == [f"0.tar/{name}" for name in [*names, "same"]]
+    told = [(entry["id"], entry["reason"]) for entry in report["problems"]]
+    assert [name for name, _ in told] == ["0.tar/same", "0.tar/x"]
+    assert told[0][1] == "another clip has its id" and "no audio" in told[1][1]
+
+
+def test_archives_of_one_name_in_two_splits_are_no_leak(tmp_path):
+    for split in ("train", "test"):
+        tar(tmp_path / "in" / split / "0.tar", [("0.flac", encoded(split)), ("0.txt", b"A sound")])
+    prepared("webdataset", tmp_path / "in", tmp_path / "out")
+    train, test = (
+        PreparedSplit(tmp_path / "out", name, ("eng_Latn",)) for name in ("train", "test")
+    )
+    assert not find_leaks([train], [test])
+
+
+def test_two_clips_with_one_id_in_two_tables(tmp_path):
+    for name in ("a", "b"):
+        write_sound(tmp_path / "in" / f"{name}.wav")
+        rows = [("path", "caption", "id"), (f"{name}.wav", "A sound", "same")]
+        write_csv(tmp_path / "in" / f"{name}.csv", rows)
+    report = prepared("table", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    assert (report["written"], report["skipped"]) == (1, 1)
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
+    write_sound(tmp_path / "in" / "good.wav")
+    rows = [("path", "caption"), ("good.wav", "A sound"), ("../[/foo].wav", "A sound")]
+    write_csv(tmp_path / "in" / "clips.csv", rows)
+    out = tmp_path / "o[bold]8"
+    command = ["prepare", "--format=table", f"--source={tmp_path / 'in'}", f"--out={out}"]
+    assert main([*command, "--max-bad=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "[/foo]" in printed and "o[bold]8" in printed
+
+
+@pytest.mark.parametrize("fold", ["²", "99999999999"])
+def test_odd_folds_are_none(fold, tmp_path):
+    source = published.make("esc50", tmp_path / "in")
+    table = source / "meta" / "esc50.csv"
+    head, first, *rest = table.read_text().splitlines()
+    fields = first.split(",")
+    fields[head.split(",").index("fold")] = fold
+    table.write_text("\n".join([head, ",".join(fields), *rest]), encoding="utf-8")
+    prepared("esc50", source, tmp_path / "out")
+    assert records(tmp_path / "out", "test")[0]["fold"] == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ In the list, candidates that are not relevant come first among equals, relevant 
 the data set.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,8 @@ def test_relevance_file(tmp_path):
         newline="",
     )
     assert read_relevance(path, CLIPS, CAPTIONS) == ([0, 1], [[0, 2], [1]])
+    prepared = dataclasses.replace(CLIPS, paths=(b"",) * 3, ids=("a.wav", "b.wav", "c.wav"))
+    assert read_relevance(path, prepared, CAPTIONS) == ([0, 1], [[0, 2], [1]])
 
 
 @pytest.mark.parametrize(

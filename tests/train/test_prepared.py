@@ -48,6 +48,15 @@ def test_a_mixture_of_all_sets_trains_and_is_evaluated(sets, tmp_path, capsys):
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     assert data["development"]["clips"] == 10 + 3 + 4 + 4 + 12 + 6
 
+    source = published.make("esc50", tmp_path / "ESC-50")
+    assert main(["prepare", "--format=esc50", f"--source={source}", f"--out={tmp_path / 'e'}"]) == 0
+    out = tmp_path / "esc50.json"
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={tmp_path / 'e'}"]
+    assert main([*evaluate, f"--against={tmp_path / 'run'}", f"--json={out}"]) == 0
+    report = json.loads(out.read_text())
+    assert report["zero_shot"]["clips"] == report["clips"]
+    assert report["against"]["zero_shot"]["accuracy"]["value"] == 0
+
 
 def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
     options = ["batch_size=2", "total_steps=2", "eval_every=2"]
