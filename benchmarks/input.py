@@ -193,14 +193,17 @@ def scan_in_process(folder: Path, clips: int) -> dict:
     source = folder / "many"
     source.mkdir()
     rng = np.random.default_rng(0)
-    for number in range(100):
+    for number in range(110):  # the last ten for the clips held out
         noise = 0.1 * rng.normal(size=1_600)
         soundfile.write(source / f"{number}.wav", noise, 16_000)
     with (source / "clips.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("path", "caption", "id"))
+        writer.writerow(("path", "caption", "id", "split"))
         for number in range(clips):
-            writer.writerow((f"{number % 100}.wav", f"Sound {number} is heard.", number))
+            writer.writerow((f"{number % 100}.wav", f"Sound {number} is heard.", number, "train"))
+        for number in range(clips, clips + clips // 100):
+            place = 100 + number % 10
+            writer.writerow((f"{place}.wav", f"Sound {number} is heard.", number, "test"))
     result = subprocess.run(
         [sys.executable, __file__, f"--scan={source}"], capture_output=True, text=True, check=True
     )
@@ -212,10 +215,12 @@ def scan(source: Path) -> dict:
     began = time.perf_counter()
     report = prepare(read_layout("table", source, Options()), source.with_name("scanned"))
     prepared = time.perf_counter()
-    split = PreparedSplit(source.with_name("scanned"), "train", ENGLISH)
-    clips = split.clips()
+    train, test = (
+        PreparedSplit(source.with_name("scanned"), split, ENGLISH) for split in ("train", "test")
+    )
+    clips = train.clips()
     read = time.perf_counter()
-    leaks = find_leaks([split], [])
+    leaks = find_leaks([train], [test])
     return {
         "clips": len(clips),
         "prepared, clips/s": round(report["read"] / (prepared - began)),

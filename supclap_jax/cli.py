@@ -76,6 +76,8 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> int:
     evaluation = Evaluation(
         step=options.step,
         data=options.data,
+        split=options.split,
+        languages=tuple(options.languages.split(",")) if options.languages else (),
         prompts=options.prompts,
         metric_styles=tuple(dict.fromkeys(options.metric_style)),
         relevance=options.relevance,
@@ -365,13 +367,18 @@ def _parser() -> argparse.ArgumentParser:
         "supclap evaluate --workdir=runs/dynamic --json=result.json\n"
         "  supclap evaluate --workdir=runs/dynamic --against=runs/info_nce\n"
         "  supclap evaluate --workdir=runs/dynamic --data=data/esc50 --prompts=prompts.txt\n"
-        "  supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase",
+        "  supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase\n"
+        "  supclap evaluate --workdir=runs/dynamic --data=data/wavcaps --split=train",
     )
     command.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
     add_distributed(command)
     command.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     command.add_argument(
         "--data", type=Path, help="data folder; default: the one that the run was trained on"
+    )
+    command.add_argument("--split", default="test", help="of the data; default: test")
+    command.add_argument(
+        "--languages", help="of captions, such as eng_Latn,fra_Latn; default: those of the run"
     )
     command.add_argument(
         "--against", type=Path, help="folder of a run to compare with, clip by clip"

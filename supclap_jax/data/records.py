@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,14 @@ class PreparedSplit(Sequence):
     def __init__(self, folder: Path, split: str, languages: Sequence[str]):
         if not is_prepared(folder):
             raise DataError(f"{folder} is no prepared data set; make one with 'supclap prepare'")
-        splits = json.loads((folder / "report.json").read_text(encoding="utf-8"))["splits"]
-        if split not in splits:
-            raise DataError(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
         self.folder, self.split, self.languages = folder, split, tuple(languages)
-        self._size, self._digest = splits[split]["clips"], splits[split]["digest"]
-        self._covered = [splits[split]["labelled"]]
-        self._covered += [splits[split]["languages"].get(name, 0) for name in languages]
+        with self._damage_told("report.json"):
+            splits = json.loads((folder / "report.json").read_text(encoding="utf-8"))["splits"]
+            if split not in splits:
+                raise DataError(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
+            self._size, self._digest = splits[split]["clips"], splits[split]["digest"]
+            self._covered = [splits[split]["labelled"]]
+            self._covered += [splits[split]["languages"].get(name, 0) for name in languages]
 
     def __len__(self) -> int:
         return self._size
@@ -60,9 +62,23 @@ class PreparedSplit(Sequence):
     def _records(self) -> Sequence[bytes]:
         import tensorflow_datasets as tfds  # takes half a second
 
-        return tfds.builder_from_directory(self.folder).as_data_source(
-            self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        with self._damage_told("dataset_info.json or features.json"):
+            return tfds.builder_from_directory(self.folder).as_data_source(
+                self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+            )
+
+    @contextmanager
+    def _damage_told(self, name: str) -> Iterator[None]:
+        """What goes wrong inside is the fault of this file of the set."""
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:  # JSON, protobuf, TFDS and NumPy raise any kind
+            problem = str(error).splitlines()[0] if str(error) else repr(error)
+            raise DataError(
+                f"{self.folder}: {name} cannot be read ({problem}); prepare the set again"
+            ) from error
 
     def record(self, index: int) -> dict:
         """One clip: its texts, its fold, and as "audio" the bytes of a FLAC file.
@@ -116,7 +132,8 @@ class PreparedSplit(Sequence):
     def index(self, name: str) -> np.ndarray:
         """Memory-mapped `[clips]`: "audio" and "source" keys (uint64), or "duration" in seconds."""
         path = self.folder / "index" / f"{self.split}.{name}.npy"
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with self._damage_told(f"index/{path.name}"):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def clips(self) -> Clips:
         """All texts in memory, for evaluation.
@@ -136,7 +153,7 @@ class PreparedSplit(Sequence):
                 if not mine and not record["label"]:
                     raise DataError(
                         f"{self.folder}: the {self.split} clip {record['id']!r} has no caption in "
-                        f"{language}; choose other data.languages, or another set"
+                        f"{language}; choose other languages, or another set"
                     )
                 captions[language].append(tuple(mine))
             labels.append(record["label"] or None)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError
 from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.data.records import SPLITS, PreparedSplit, find_leaks, is_prepared
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
@@ -23,6 +24,7 @@ from supclap_jax.train.state import abstract_states, make_model
 from supclap_jax.train.workdir import load_tokenizer
 
 CLIPS_IN_FIGURE = 12
+CLOTHO_SPLITS = {prepared: clotho for clotho, prepared in SPLITS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Evaluation:
 
     Attributes:
       step: another checkpoint.
-      data: another data folder.
+      data: another data folder, of one set.
+      split: of the data: train, validation, test or another that a prepared set has.
+      languages: of captions, others than the run was trained on.
       prompts: file of zero-shot templates.
       metric_styles: whose metrics to show beside the correct ones, of `metric_styles.STYLES`.
       relevance: file of annotated queries, for the style "dcase".
@@ -40,6 +44,8 @@ class Evaluation:
 
     step: int | None = None
     data: Path | None = None
+    split: str = "test"
+    languages: tuple[str, ...] = ()
     prompts: Path | None = None
     metric_styles: tuple[str, ...] = ()
     relevance: Path | None = None
@@ -71,17 +77,21 @@ def evaluate_run(
         templates = zero_shot.read_prompts(evaluation.prompts)
     options = {"templates": templates, "relevance": evaluation.relevance}
 
-    run = _Run(workdir, evaluation.step, evaluation.data)
-    other = _Run(evaluation.against, None, evaluation.data) if evaluation.against else None
-    clips = load_clips(run.config, "evaluation")
+    run = _Run(workdir, evaluation.step, evaluation)
+    other = _Run(evaluation.against, None, evaluation) if evaluation.against else None
+    split = CLOTHO_SPLITS.get(evaluation.split, evaluation.split)
+    clips = load_clips(run.config, split)
     if other:
-        _check_same_clips(run, clips, other)
+        _check_same_clips(run, clips, other, split)
+    leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
     with console.status(f"evaluating step {run.step} on {len(clips):,} clips"):
         scores = score(run.embedder, run.variables, clips, run.config, **options)
         estimates = estimate(scores, run.config)
         styles = evaluation.metric_styles
         result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
+    if leaks is not None:
+        result["trained_on"] = len(leaks)
     if other:
         other.restore()
         with console.status(f"evaluating step {other.step} of the other run"):
@@ -98,6 +108,12 @@ def evaluate_run(
     for table in tables(result):
         console.print(table)
     console.print(f"Checkpoint of step {run.step}.")
+    if leaks:
+        console.print(
+            f"{len(leaks):,} of the run's training clips are among these, such as {leaks[0][0]!r} "
+            f"({leaks[0][1]}).",
+            soft_wrap=True,
+        )
 
     written = []
     if plain:
@@ -115,12 +131,16 @@ def evaluate_run(
 class _Run:
     """A checkpoint of a run: `config` and `step`; once restored `variables` and `embedder`."""
 
-    def __init__(self, workdir: Path, step: int | None, data: Path | None):
+    def __init__(self, workdir: Path, step: int | None, evaluation: Evaluation):
         self._workdir = workdir
         self.config, self._checkpoints, self.step = open_run(workdir, step)
-        if data is not None:
-            self.config.data.update(path=str(data), evaluation="")
-            self.config.data.mixture = ConfigDict()
+        data = self.config.data
+        self.training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
+        if evaluation.data is not None:
+            data.update(path=str(evaluation.data), evaluation="")
+            data.mixture = ConfigDict()
+        if evaluation.languages:
+            data.languages = evaluation.languages
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""
@@ -134,10 +154,23 @@ class _Run:
         )
 
 
-def _check_same_clips(run: _Run, clips: Clips, other: _Run) -> None:
+def find_trained_on(run: _Run, split: str) -> list[tuple[str, str]] | None:
+    """Training clips of a run whose recording or audio is among what is evaluated.
+
+    Returns:
+      As `find_leaks`; None where the two are not all prepared sets, and not to be compared.
+    """
+    held_out, languages = Path(run.config.data.path), run.config.data.languages
+    if not all(is_prepared(folder) for folder in (held_out, *run.training)):
+        return None
+    training = [PreparedSplit(folder, "train", languages) for folder in run.training]
+    return find_leaks(training, [PreparedSplit(held_out, split, languages)])
+
+
+def _check_same_clips(run: _Run, clips: Clips, other: _Run, split: str) -> None:
     if other.config.data == run.config.data:
         return
-    theirs = load_clips(other.config, "evaluation")
+    theirs = load_clips(other.config, split)
     if clips.fingerprint() != theirs.fingerprint():
         raise DataError(
             f"the two runs have different evaluation clips or captions: {len(clips)} clips with "

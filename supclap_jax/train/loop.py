@@ -240,7 +240,8 @@ def load_clips(config: ConfigDict, split_name: str) -> Clips:
         )
     folder = Path(config.data.path) / config.data.evaluation
     if config.data.mixture or is_prepared(folder):
-        return PreparedSplit(folder, PREPARED_SPLITS[split_name], config.data.languages).clips()
+        split = PREPARED_SPLITS.get(split_name, split_name)
+        return PreparedSplit(folder, split, config.data.languages).clips()
     clips = read_clotho(folder, split_name, config.data.languages)
     with progress_bar() as bar:
         task = bar.add_task(f"checking {split_name} audio", total=len(clips))

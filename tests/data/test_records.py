@@ -265,6 +265,21 @@ def test_a_damaged_shard_is_said_in_one_line(damage, workers, folder, config, to
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["report.json", "dataset_info.json", "features.json", "index/train.source.npy"]
+)
+@pytest.mark.parametrize("content", [None, b"", b'{"splits": []}', b"\x93NUMPY\xff"])
+def test_a_damaged_list_is_said_in_one_line(name, content, folder, tmp_path):
+    shutil.copytree(folder / "lengths", tmp_path / "set")
+    path = tmp_path / "set" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        split = PreparedSplit(tmp_path / "set", "train", ENGLISH)
+        split.index("source")
+        split[0]
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_leaks_are_found_by_recording_and_by_audio(folder, tmp_path):
     held_out = PreparedSplit(folder / "audiocaps", "test", ENGLISH)
     clean = [PreparedSplit(folder / name, "train", ENGLISH) for name in ("audiocaps", "wavcaps")]

@@ -56,6 +56,28 @@ def test_a_mixture_of_all_sets_trains_and_is_evaluated(sets, tmp_path, capsys):
     report = json.loads(out.read_text())
     assert report["zero_shot"]["clips"] == report["clips"]
     assert report["against"]["zero_shot"]["accuracy"]["value"] == 0
+    assert report["trained_on"] == 0
+
+    capsys.readouterr()
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={sets / 'wavcaps'}"]
+    assert main([*evaluate, f"--json={out}"]) == 2
+    assert "has no split 'test'" in capsys.readouterr().err
+    assert main([*evaluate, "--split=train", f"--json={out}"]) == 0
+    report = json.loads(out.read_text())
+    assert report["trained_on"] == report["clips"] == 12
+    assert "12 of the run's training clips are among these" in capsys.readouterr().out
+
+
+def test_languages_of_the_evaluation_are_given(sets, soundscape, tmp_path, capsys):
+    options = ["total_steps=1", "data.languages=('eng_Latn','fra_Latn')"]
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={sets / 'audiocaps'}"]
+    assert train(tmp_path / "run", soundscape, *options) == 0
+    capsys.readouterr()
+    assert main(evaluate) == 2
+    assert "has no caption in fra_Latn; choose other languages" in capsys.readouterr().err
+    out = tmp_path / "audiocaps.json"
+    assert main([*evaluate, "--languages=eng_Latn", f"--json={out}"]) == 0
+    assert json.loads(out.read_text())["clips"] == 3
 
 
 def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
