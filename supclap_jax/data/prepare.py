@@ -350,6 +350,8 @@ def _write_in_processes(builder: CaptionedAudio, workers: int, progress) -> None
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():  # they would finish their shards
+                worker.kill()
             raise
 
 
