@@ -164,7 +164,7 @@ def find_problem(path: Path | bytes) -> str | None:
         size = len(path) if isinstance(path, bytes) else path.stat().st_size
         if size == 0:
             return "the file is empty"
-        if _is_cut_wav(path, size):
+        if _is_cut(path, size):
             return "the file is truncated: shorter than its header says"
         with _open(path) as file:
             decoded = 0
@@ -215,13 +215,17 @@ def _to_integers(samples: np.ndarray, bits: int) -> np.ndarray:
     return np.clip(np.round(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)
 
 
-def _is_cut_wav(path: Path | bytes, size: int) -> bool:
-    """libsndfile reads a cut WAV without complaint, so its RIFF length is checked here."""
+def _is_cut(path: Path | bytes, size: int) -> bool:
+    """libsndfile reads a cut WAV or AIFF without complaint, so its length is checked here.
+
+    A WAV written into a pipe does not know its length: it says 2^32 - 1.
+    """
     if isinstance(path, bytes):
         head = path[:8]
     else:
         with path.open("rb") as file:
             head = file.read(8)
-    if head[:4] != b"RIFF":
+    if head[:4] not in (b"RIFF", b"FORM"):
         return False
-    return len(head) < 8 or int.from_bytes(head[4:8], "little") + 8 > size
+    length = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+    return len(head) < 8 or (length != 2**32 - 1 and length + 8 > size)

@@ -444,18 +444,20 @@ def _from_template(folder: Path, template: str, fields: dict) -> tuple[Path | by
 
 
 def _table_row(folder: Path, fields: dict) -> Row:
-    values = {key: fields.get(key) or "" for key in ("path", "caption", "language", "id", "label")}
-    text = {key: value for key, value in values.items() if isinstance(value, str)}
+    text = {key: value for key, value in fields.items() if isinstance(value, str)}
+    for key in ("id", "label"):  # in JSON, they may be numbers
+        if isinstance(fields.get(key), int | float):
+            text[key] = str(fields[key])
     name = text.get("path", "")
     file, problem = _inside(folder, name)
     language = text.get("language") or ENGLISH
-    captions, empty = _captions(_pairs(fields.get("captions") or values["caption"], language))
+    captions, empty = _captions(_pairs(fields.get("captions") or fields.get("caption"), language))
     odd = next((code for code in captions if not LANGUAGE.fullmatch(code)), None)
     if odd is not None:
         problem = problem or f"its language is {odd!r}; expected a code such as {ENGLISH!r}"
     label = text.get("label", "").strip()
     return Row(
-        id=str(values["id"]) or name,
+        id=text.get("id") or name,
         audio=file,
         captions=captions,
         label=label,

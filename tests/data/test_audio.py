@@ -15,6 +15,7 @@ from supclap_jax.data.audio import (
     find_bad_clips,
     find_problem,
     read_clip,
+    to_flac,
 )
 from supclap_jax.models.ced import PATCH
 from supclap_jax.models.log_mel import HOP
@@ -118,6 +119,17 @@ def good(tmp_path):
     return path
 
 
+def test_a_wav_from_a_pipe_does_not_know_its_length(tmp_path):
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, np.full(16_000, 0.5), 16_000)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    assert find_problem(path) is None
+    assert to_flac(path).duration == 1
+
+
 def truncated(path, suffix, rate=16_000):
     whole = path.with_suffix(suffix)
     noise = np.random.default_rng(0).normal(size=rate) * 0.1
@@ -138,6 +150,7 @@ def test_problems_are_found_and_named(tmp_path, good):
     soundfile.write(silent_header, np.zeros(0), 16_000)
     cut_wav = truncated(tmp_path / "cut_a", ".wav")
     cut_flac = truncated(tmp_path / "cut_b", ".flac")
+    cut_aiff = truncated(tmp_path / "cut_c", ".aiff")
     seen = []
     expected = {
         empty: "the file is empty",
@@ -146,6 +159,7 @@ def test_problems_are_found_and_named(tmp_path, good):
         silent_header: "no samples",
         cut_wav: "truncated",
         cut_flac: "truncated|cannot be decoded",
+        cut_aiff: "truncated",
         tmp_path / "absent.wav": "cannot be decoded",
     }
     bad = find_bad_clips([good, *expected], seen.append)

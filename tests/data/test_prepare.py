@@ -325,6 +325,15 @@ def test_jsonl_with_captions_by_language(tmp_path):
     ]
 
 
+def test_numbers_in_jsonl_are_ids_and_labels(tmp_path):
+    write_sound(tmp_path / "in" / "a.wav")
+    lines = [{"path": "a.wav", "id": 0, "label": 7}, {"path": "a.wav", "id": 1, "label": 0}]
+    (tmp_path / "in" / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    prepared("table", tmp_path / "in", tmp_path / "out")
+    found = [(record["id"], record["label"]) for record in records(tmp_path / "out", "train")]
+    assert found == [(b"0", b"7"), (b"1", b"0")]
+
+
 def test_archives_with_everything_wrong(tmp_path):
     good = encoded("good")
     path = tar(
