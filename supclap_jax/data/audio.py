@@ -42,10 +42,10 @@ def read_clip(audio: Path | bytes, seconds: float, position: float = 0.0) -> tup
     samples = _mono(samples)
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE)
-    clip = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    samples = samples[: len(clip)]
-    clip[: len(samples)] = samples
-    return clip, min(max(len(samples), MIN_SAMPLES), len(clip))
+    size = round(seconds * SAMPLE_RATE)
+    missing = max(size - len(samples), 0)
+    clip = np.pad(samples, (0, missing)) if missing else samples[:size]
+    return clip, min(max(size - missing, MIN_SAMPLES), size)
 
 
 def _decode_file(path: Path, seconds: float, position: float) -> tuple[np.ndarray, int]:
