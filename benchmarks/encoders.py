@@ -4,7 +4,8 @@
     python benchmarks/encoders.py --torch=venv/bin/python --out=benchmarks/results/encoders.json
 
 The comparison needs an interpreter that has torch 2.13.0, transformers and safetensors; without
---torch only compile times are measured. Both sides use all processors.
+--torch only compile times are measured. Both sides use all processors, and the same memory
+allocator: `source launch/setup.sh` first, for huge pages.
 """
 
 import argparse
@@ -43,7 +44,11 @@ def main():
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args()
 
-    results = {"processors": os.cpu_count(), "jax": jax.__version__}
+    results = {
+        "processors": os.cpu_count(),
+        "jax": jax.__version__,
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+    }
     if options.torch:
         results["torch"] = against_torch(options.torch, options.quick)
         show("Against PyTorch, float32, paired runs", results["torch"])
@@ -195,8 +200,10 @@ def flatten(tree: dict) -> dict[str, np.ndarray]:
 
 def seconds_of(function, *arguments) -> float:
     began = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - began
+    result = jax.block_until_ready(function(*arguments))
+    seconds = time.perf_counter() - began
+    del result  # the other side does not count the time to free its gradients either
+    return seconds
 
 
 def show(title: str, rows: list[dict]) -> None:

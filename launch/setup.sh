@@ -14,3 +14,6 @@ if ! cmp -s requirements.txt .venv/installed.txt; then
     cp requirements.txt .venv/installed.txt
 fi
 export PATH="$PWD/.venv/bin:$PATH"
+# Large arrays in huge pages, where the kernel leaves that to the program: the CPU backend maps its
+# memory anew at every step, a fault for each page.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
