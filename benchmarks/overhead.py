@@ -89,7 +89,7 @@ def main():
 def prepare(config, folder: Path):
     """States, eight batches on the host, and the compiled step of the recipe."""
     mesh = make_mesh(1, config.batch_size)
-    clips = loop.load_clips(config, "development")
+    clips = loop.load_clips(config, "train")
     (folder / "tokens").mkdir()
     tokenizer = workdir.load_tokenizer(config, folder / "tokens", clips)
     stream = training_batches(clips, tokenizer, config, 0, 0, 1)
@@ -134,7 +134,7 @@ def time_loop(config, folder: Path, metrics, batches, steps: int) -> float:
 
 def time_draws(config, folder: Path) -> float:
     """Median seconds to draw one of the batches that the workers hold ready."""
-    clips = loop.load_clips(config, "development")
+    clips = loop.load_clips(config, "train")
     tokenizer = workdir.load_tokenizer(config, folder / "tokens", clips)
     batches = training_batches(clips, tokenizer, config, 0, 0, 1)
     next(batches)

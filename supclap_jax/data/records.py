@@ -18,7 +18,6 @@ import numpy as np
 from supclap_jax.data.datasets import Clip, Clips, DataError
 from supclap_jax.data.text import label_caption
 
-SPLITS = {"development": "train", "validation": "validation", "evaluation": "test"}  # of Clotho
 CHUNK = 1 << 20
 
 
@@ -237,7 +236,7 @@ class Mixture(Sequence):
 def open_training(path: Path, mixture: Mapping[str, float], languages: Sequence[str]) -> Mixture:
     """The training split of the set in `path`, or of several in its sub-folders, with weights."""
     folders = {path / name: weight for name, weight in sorted(mixture.items())} or {path: 1.0}
-    splits = [PreparedSplit(folder, SPLITS["development"], languages) for folder in folders]
+    splits = [PreparedSplit(folder, "train", languages) for folder in folders]
     for split in splits:
         split.check_trainable()
     return Mixture(splits, list(folders.values()))

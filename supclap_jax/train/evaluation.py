@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config import ConfigError
 from supclap_jax.data.datasets import Clips, DataError
-from supclap_jax.data.records import SPLITS, PreparedSplit, find_leaks, is_prepared
+from supclap_jax.data.records import PreparedSplit, find_leaks, is_prepared
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
@@ -24,7 +24,6 @@ from supclap_jax.train.state import abstract_states, make_model
 from supclap_jax.train.workdir import load_tokenizer
 
 CLIPS_IN_FIGURE = 12
-CLOTHO_SPLITS = {prepared: clotho for clotho, prepared in SPLITS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +78,9 @@ def evaluate_run(
 
     run = _Run(workdir, evaluation.step, evaluation)
     other = _Run(evaluation.against, None, evaluation) if evaluation.against else None
-    split = CLOTHO_SPLITS.get(evaluation.split, evaluation.split)
-    clips = load_clips(run.config, split)
+    clips = load_clips(run.config, evaluation.split)
     if other:
-        _check_same_clips(run, clips, other, split)
+        _check_same_clips(run, clips, other, evaluation.split)
     leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
     with console.status(f"evaluating step {run.step} on {len(clips):,} clips"):

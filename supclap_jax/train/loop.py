@@ -15,9 +15,8 @@ from rich.progress import TextColumn
 
 from supclap_jax import config as configs
 from supclap_jax.config import ConfigError
-from supclap_jax.data.datasets import SPLITS, Clips, DataError, read_clotho, without_bad_clips
+from supclap_jax.data.datasets import Clips, DataError, read_clotho, without_bad_clips
 from supclap_jax.data.pipeline import training_batches
-from supclap_jax.data.records import SPLITS as PREPARED_SPLITS
 from supclap_jax.data.records import (
     Mixture,
     PreparedSplit,
@@ -44,6 +43,8 @@ from supclap_jax.train.state import TrainState, abstract_states, init_states, ma
 from supclap_jax.train.step import make_train_step
 from supclap_jax.train.trace import Trace
 from supclap_jax.train.weights import check_weights
+
+CLOTHO_SPLITS = {"train": "development", "test": "evaluation"}  # by their names in prepared sets
 
 
 class Diverged(RuntimeError):
@@ -81,8 +82,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
     train_step = make_train_step(config, mesh)
     # The evaluation clips are not used here, but their errors should show now, not after training.
-    clips_of_split = {"development": load_training(config)}
-    clips_of_split |= {split: load_clips(config, split) for split in SPLITS[1:]}
+    clips_of_split = {
+        "development": load_training(config),
+        "validation": load_clips(config, "validation"),
+        "evaluation": load_clips(config, "test"),
+    }
     clips, validation = clips_of_split["development"], clips_of_split["validation"]
     headline = config.data.languages[0]
     if not any(validation.captions[headline]):
@@ -205,12 +209,11 @@ def load_training(config: ConfigDict) -> Clips | Mixture:
                 "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
                 "data.path to what it writes, or leave data.buckets empty"
             )
-        return load_clips(config, "development")
+        return load_clips(config, "train")
     training = open_training(path, data.mixture, data.languages)
     held_out = [
-        PreparedSplit(path / data.evaluation, name, data.languages)
-        for split, name in PREPARED_SPLITS.items()
-        if split != "development"
+        PreparedSplit(path / data.evaluation, split, data.languages)
+        for split in ("validation", "test")
     ]
     leaks = find_leaks(training.splits, held_out)
     if leaks:
@@ -227,8 +230,12 @@ def load_training(config: ConfigDict) -> Clips | Mixture:
     return training
 
 
-def load_clips(config: ConfigDict, split_name: str) -> Clips:
+def load_clips(config: ConfigDict, split: str) -> Clips:
     """Reads one split, files with a decoding of each; prints what is skipped.
+
+    Args:
+      config: of a run; what `data` says is read.
+      split: "train", "validation", "test", whatever Clotho calls them, or another of the set.
 
     Raises:
       DataError: as `read_clotho`, `without_bad_clips` and `PreparedSplit`.
@@ -240,18 +247,18 @@ def load_clips(config: ConfigDict, split_name: str) -> Clips:
         )
     folder = Path(config.data.path) / config.data.evaluation
     if config.data.mixture or is_prepared(folder):
-        split = PREPARED_SPLITS.get(split_name, split_name)
         return PreparedSplit(folder, split, config.data.languages).clips()
-    clips = read_clotho(folder, split_name, config.data.languages)
+    name = CLOTHO_SPLITS.get(split, split)
+    clips = read_clotho(folder, name, config.data.languages)
     with progress_bar() as bar:
-        task = bar.add_task(f"checking {split_name} audio", total=len(clips))
+        task = bar.add_task(f"checking {name} audio", total=len(clips))
         clips, bad = without_bad_clips(
             clips, config.data.on_bad_clip, lambda done: bar.update(task, completed=done)
         )
     for path, problem in bad.items():
         console.print(f"skipped {path}: {problem}", soft_wrap=True)
     if bad:
-        console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {split_name} clips left.")
+        console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {name} clips left.")
     return clips
 
 

@@ -80,6 +80,22 @@ def test_languages_of_the_evaluation_are_given(sets, soundscape, tmp_path, capsy
     assert json.loads(out.read_text())["clips"] == 3
 
 
+def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(sets, tmp_path):
+    rows = [("path", "caption", "split")]
+    rows += [(f"{i}.wav", f"Sound {i}", "test" if i < 2 else "evaluation") for i in range(5)]
+    write_csv(tmp_path / "in" / "clips.csv", rows)
+    for name, *_ in rows[1:]:
+        write_sound(tmp_path / "in" / name)
+    source = ["--format=table", f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'set'}"]
+    assert main(["prepare", *source]) == 0
+    assert train(tmp_path / "run", sets / "audiocaps", "batch_size=2", "total_steps=1") == 0
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={tmp_path / 'set'}"]
+    for split, clips in {"test": 2, "evaluation": 3}.items():
+        out = tmp_path / f"{split}.json"
+        assert main([*evaluate, f"--split={split}", f"--json={out}"]) == 0
+        assert json.loads(out.read_text())["clips"] == clips
+
+
 def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
     options = ["batch_size=2", "total_steps=2", "eval_every=2"]
     assert train(tmp_path / "run", sets / "clotho", *options) == 0
