@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from supclap_jax.config import default
+from supclap_jax.data.batches import training_batches
 from supclap_jax.data.layouts import Options, read_layout
-from supclap_jax.data.pipeline import training_batches
 from supclap_jax.data.prepare import prepare
-from supclap_jax.data.records import PreparedSplit, find_leaks, open_training
+from supclap_jax.data.prepared import PreparedSplit, find_leaks, open_training
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.train.loop import train
 

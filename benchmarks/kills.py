@@ -29,11 +29,11 @@ from rich.progress import track
 from rich.table import Table
 
 from supclap_jax.data.soundscape import Soundscape, write_clotho
-from supclap_jax.train.checkpoint import open_run
-from supclap_jax.train.history import read_history
-from supclap_jax.train.logging import read_metrics
-from supclap_jax.train.mesh import make_mesh
-from supclap_jax.train.state import abstract_states
+from supclap_jax.runs.checkpoints import open_run
+from supclap_jax.runs.history import read_history
+from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.states import abstract_states
 
 RECIPE = Path(__file__).parents[1] / "tests" / "tiny.py"
 STEPS_PER_KILL = 40

@@ -26,14 +26,15 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from supclap_jax.cli import read_config
-from supclap_jax.data.pipeline import training_batches
+from supclap_jax.cli.main import read_config
+from supclap_jax.data.batches import training_batches
 from supclap_jax.data.soundscape import Soundscape, write_clotho
-from supclap_jax.train import loop, workdir
-from supclap_jax.train.checkpoint import Checkpoints
-from supclap_jax.train.logging import read_metrics
-from supclap_jax.train.mesh import make_mesh, put_batch
-from supclap_jax.train.state import init_states
+from supclap_jax.runs import run as workdir
+from supclap_jax.runs.checkpoints import Checkpoints
+from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.states import init_states
+from supclap_jax.train import loop
 from supclap_jax.train.step import make_train_step
 
 RECIPE = str(Path(__file__).parents[1] / "configs" / "soundscape.py")

@@ -24,9 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from supclap_jax.scaling.flops import train_step_flops
-from supclap_jax.train.mesh import make_mesh, put_batch
-from supclap_jax.train.state import init_states
+from supclap_jax.planning.flops import train_step_flops
+from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.states import init_states
 from supclap_jax.train.step import make_train_step
 
 RECIPE = Path(__file__).parents[1] / "configs" / "audiocaps.py"

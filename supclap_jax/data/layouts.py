@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from supclap_jax.data.datasets import DataError
+from supclap_jax.errors import DataError
 
 ENGLISH = "eng_Latn"
 CLIPS_IN_SHARD = 512

@@ -26,9 +26,9 @@ from tensorflow_datasets.core import example_serializer, naming, splits
 from tensorflow_datasets.proto import tf_example_pb2
 
 from supclap_jax.data.audio import BadAudio, Flac, to_flac
-from supclap_jax.data.datasets import DataError
 from supclap_jax.data.layouts import Row, Shard
-from supclap_jax.data.processes import live_with_parent
+from supclap_jax.data.workers import live_with_parent
+from supclap_jax.errors import DataError
 
 FEATURES = {
     "id": tfds.features.Text(),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from supclap_jax.data.datasets import SPLITS
+from supclap_jax.data.clips import SPLITS
 from supclap_jax.data.sound_events import (
     CATALOGUE,
     KINDS,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.data.clips import Clips
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate.retrieval import (
     Retrieval,
     exact_similarity,

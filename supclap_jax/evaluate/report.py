@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.data.clips import Clips
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate import metric_styles, zero_shot
 from supclap_jax.evaluate.bootstrap import (
     Estimate,
@@ -21,9 +22,9 @@ from supclap_jax.evaluate.bootstrap import (
     difference,
     interval,
 )
-from supclap_jax.evaluate.embed import Embedder
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.retrieval import Retrieval, rank_embeddings, retrieval_table
+from supclap_jax.inference.embedder import Embedder
 
 PROMPT_LANGUAGE = "eng_Latn"
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from supclap_jax.data.datasets import DataError
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate.retrieval import BLOCK_SIZE, check_embeddings, exact_similarity
 
 PROMPTS = ("This is a sound of {}.",)

@@ -12,8 +12,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 
-from supclap_jax.config import ConfigError
 from supclap_jax.data.text import vocab_size_of
+from supclap_jax.errors import ConfigError
 from supclap_jax.models.ced import resize_positions
 from supclap_jax.models.key_maps import LAYOUTS, Layout, Shape, Source
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from supclap_jax.config import ConfigError
+from supclap_jax.errors import ConfigError
 
 SUFFIX = ".safetensors"
 

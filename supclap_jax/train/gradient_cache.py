@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.config import ConfigError
+from supclap_jax.errors import ConfigError
 from supclap_jax.models.ced import MOMENTUM
 from supclap_jax.models.dual_encoder import FROZEN
 from supclap_jax.models.log_mel import frame_count, log_mel
-from supclap_jax.train.mesh import batch_sharding
-from supclap_jax.train.state import make_model
+from supclap_jax.runs.mesh import batch_sharding
+from supclap_jax.runs.states import make_model
 
 
 def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:

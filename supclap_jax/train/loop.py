@@ -14,56 +14,24 @@ from ml_collections import ConfigDict
 from rich.progress import TextColumn
 
 from supclap_jax import config as configs
-from supclap_jax.config import ConfigError
-from supclap_jax.data.datasets import Clips, DataError, read_clotho, without_bad_clips
-from supclap_jax.data.pipeline import training_batches
-from supclap_jax.data.records import (
-    Mixture,
-    PreparedSplit,
-    find_leaks,
-    is_prepared,
-    open_training,
-)
-from supclap_jax.evaluate.embed import Embedder
+from supclap_jax.console import console, progress_bar
+from supclap_jax.data.batches import training_batches
+from supclap_jax.data.clips import Clips
+from supclap_jax.data.opening import load_clips, load_training
+from supclap_jax.errors import DataError, Diverged, Interrupted
 from supclap_jax.evaluate.report import validate
-from supclap_jax.train import workdir as workdirs
-from supclap_jax.train.checkpoint import Checkpoints
-from supclap_jax.train.history import first_start, session
-from supclap_jax.train.logging import (
-    MetricsWriter,
-    console,
-    print_line,
-    progress_bar,
-    read_metrics,
-)
-from supclap_jax.train.mesh import batch_sharding, make_mesh, put_batch
+from supclap_jax.inference.embedder import Embedder
+from supclap_jax.runs import run as workdirs
+from supclap_jax.runs.checkpoints import Checkpoints
+from supclap_jax.runs.history import first_start, session
+from supclap_jax.runs.initial_weights import check_weights
+from supclap_jax.runs.mesh import batch_sharding, make_mesh, put_batch
+from supclap_jax.runs.metrics import MetricsWriter, print_line, read_metrics
+from supclap_jax.runs.processes import ending_with_the_others, is_first, wait_for_all
+from supclap_jax.runs.states import abstract_states, init_states, make_model, variables_of
 from supclap_jax.train.meter import Meter
-from supclap_jax.train.processes import ending_with_the_others, is_first, wait_for_all
-from supclap_jax.train.state import TrainState, abstract_states, init_states, make_model
+from supclap_jax.train.profiler import Trace
 from supclap_jax.train.step import make_train_step
-from supclap_jax.train.trace import Trace
-from supclap_jax.train.weights import check_weights
-
-CLOTHO_SPLITS = {"train": "development", "test": "evaluation"}  # by their names in prepared sets
-
-
-class Diverged(RuntimeError):
-    """Too many steps in a row had a loss or gradient that was not finite."""
-
-
-class Interrupted(RuntimeError):
-    """A signal ended training after a checkpoint.
-
-    Attributes:
-      signal: its number.
-    """
-
-    def __init__(self, number: int, step: int):
-        name = signal.Signals(number).name
-        super().__init__(
-            f"{name}: stopped after step {step}; the same command continues from there"
-        )
-        self.signal = number
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -72,7 +40,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     Raises:
       ConfigError, DataError: what was given cannot be trained on; nothing has been compiled.
       Diverged: `config.max_bad_steps` steps in a row were not finite.
-      CheckpointError: a checkpoint cannot be written.
+      CannotWrite: a checkpoint cannot be written.
       OSError: metrics cannot be written.
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
@@ -173,7 +141,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     checkpoints.save(tuple(states), step, recall)
                     meter.restart()
                 if stopped_by:
-                    raise Interrupted(stopped_by, step)
+                    raise Interrupted(
+                        stopped_by,
+                        f"stopped after step {step}; the same command continues from there",
+                    )
     finally:
         trace.close()
         checkpoints.close()
@@ -194,78 +165,6 @@ def peak_memory() -> int:
         return max(device["peak_bytes_in_use"] for device in statistics)
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def load_training(config: ConfigDict) -> Clips | Mixture:
-    """The training clips: a prepared set or a mixture of some, or files as `load_clips`.
-
-    Raises:
-      DataError: clips are in the validation or evaluation split too, or as `load_clips`.
-    """
-    path, data = Path(config.data.path), config.data
-    if not data.mixture and not is_prepared(path):
-        if data.buckets:
-            raise ConfigError(
-                "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
-                "data.path to what it writes, or leave data.buckets empty"
-            )
-        return load_clips(config, "train")
-    training = open_training(path, data.mixture, data.languages)
-    held_out = [
-        PreparedSplit(path / data.evaluation, split, data.languages)
-        for split in ("validation", "test")
-    ]
-    leaks = find_leaks(training.splits, held_out)
-    if leaks:
-        message = (
-            f"{len(leaks):,} training clips are in the evaluation data too, such as "
-            f"{leaks[0][0]!r} ({leaks[0][1]}); "
-        )
-        if data.on_leak == "error":
-            raise DataError(
-                f"{message}prepare the set again with --exclude={path / data.evaluation}, or set "
-                "data.on_leak='warn'"
-            )
-        console.print(f"{message}training goes on, since data.on_leak is 'warn'.", soft_wrap=True)
-    return training
-
-
-def load_clips(config: ConfigDict, split: str) -> Clips:
-    """Reads one split, files with a decoding of each; prints what is skipped.
-
-    Args:
-      config: of a run; what `data` says is read.
-      split: "train", "validation", "test", whatever Clotho calls them, or another of the set.
-
-    Raises:
-      DataError: as `read_clotho`, `without_bad_clips` and `PreparedSplit`.
-    """
-    if not config.data.path:
-        raise ConfigError(
-            "data.path is not set; pass --config.data.path=DIR, a prepared data set or a folder in "
-            "Clotho 2.1's layout"
-        )
-    folder = Path(config.data.path) / config.data.evaluation
-    if config.data.mixture or is_prepared(folder):
-        return PreparedSplit(folder, split, config.data.languages).clips()
-    name = CLOTHO_SPLITS.get(split, split)
-    clips = read_clotho(folder, name, config.data.languages)
-    with progress_bar() as bar:
-        task = bar.add_task(f"checking {name} audio", total=len(clips))
-        clips, bad = without_bad_clips(
-            clips, config.data.on_bad_clip, lambda done: bar.update(task, completed=done)
-        )
-    for path, problem in bad.items():
-        console.print(f"skipped {path}: {problem}", soft_wrap=True)
-    if bad:
-        console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {name} clips left.")
-    return clips
-
-
-def variables_of(state: TrainState, config: ConfigDict) -> dict:
-    """What `DualEncoder.apply` takes in evaluation: averaged parameters where `evaluate.ema`."""
-    averaged = config.ema_decay and config.evaluate.ema
-    return {"params": state.ema if averaged else state.params, "batch_stats": state.batch_stats}
 
 
 @contextmanager

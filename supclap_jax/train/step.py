@@ -12,21 +12,21 @@ from ml_collections import ConfigDict
 from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
-from supclap_jax.train.gradient_cache import make_towers
-from supclap_jax.train.mesh import AXES, batch_sharding, replicated
-from supclap_jax.train.optimizer import (
+from supclap_jax.runs.mesh import AXES, batch_sharding, replicated
+from supclap_jax.runs.optimizer import (
     dual_encoder_optimizer,
     learning_rate,
     moving_average,
     radius_optimizer,
 )
-from supclap_jax.train.state import (
+from supclap_jax.runs.states import (
     RadiusState,
     TrainState,
     abstract_states,
     make_radius_model,
     split_seed,
 )
+from supclap_jax.train.gradient_cache import make_towers
 
 Step = Callable[
     [TrainState, RadiusState, dict[str, jax.Array]],

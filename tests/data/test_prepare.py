@@ -14,13 +14,13 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from supclap_jax.cli import main
+from supclap_jax.cli.main import main
 from supclap_jax.data import layouts
 from supclap_jax.data.audio import read_clip
-from supclap_jax.data.datasets import DataError
 from supclap_jax.data.layouts import Options, read_layout
 from supclap_jax.data.prepare import FEATURES, exclusions, prepare
-from supclap_jax.data.records import PreparedSplit, find_leaks
+from supclap_jax.data.prepared import PreparedSplit, find_leaks
+from supclap_jax.errors import DataError
 from tests.data import published
 from tests.data.published import encoded, sound, tar, write_csv, write_sound
 

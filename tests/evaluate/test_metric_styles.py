@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supclap_jax.data.datasets import Clips, DataError
+from supclap_jax.data.clips import Clips
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate.metric_styles import (
     annotated_average_precision,
     cacophony,

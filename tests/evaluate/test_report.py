@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from supclap_jax.data.datasets import DataError, read_clotho
+from supclap_jax.data.clips import read_clotho
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate.bootstrap import bootstrap_mean, bootstrap_retrieval, difference
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.metric_styles import STYLES

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from supclap_jax.data.datasets import DataError
+from supclap_jax.errors import DataError
 from supclap_jax.evaluate.zero_shot import (
     PROMPTS,
     Classification,

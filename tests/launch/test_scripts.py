@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from supclap_jax.cli import _parser, read_config
-from supclap_jax.config import ConfigError
+from supclap_jax.cli.main import _parser, read_config
+from supclap_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "launch"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supclap_jax.train.history import read_history
-from supclap_jax.train.logging import read_metrics
+from supclap_jax.runs.history import read_history
+from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.train.loop import train
 from tests.launch import slurm_cluster
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from supclap_jax.config import ConfigError
+from supclap_jax.errors import ConfigError
 from supclap_jax.models import key_maps
 from supclap_jax.models.ced import CED, SIZES, resize_positions
 from supclap_jax.models.dual_encoder import DualEncoder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
-from supclap_jax.config import ConfigError
+from supclap_jax.errors import ConfigError
 from supclap_jax.models.weight_files import find, find_weights
 
 FILES = {"CED/tiny/resolve/main/model/ced.safetensors": save({"weight": np.ones(3, np.float32)})}

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from supclap_jax.config import ConfigError, set_variant, validate
+from supclap_jax.config import set_variant, validate
+from supclap_jax.errors import ConfigError
 from supclap_jax.losses import symmetric_info_nce
 from supclap_jax.models.log_mel import frame_count, log_mel
+from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.states import abstract_states, make_model
 from supclap_jax.train import step as step_module
-from supclap_jax.train.mesh import make_mesh, put_batch
-from supclap_jax.train.state import abstract_states, make_model
 from supclap_jax.train.step import make_gradients, make_train_step
 
 

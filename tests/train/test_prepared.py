@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supclap_jax.cli import main
+from supclap_jax.cli.main import main
 from tests.data import published
 from tests.data.published import write_csv, write_sound
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from supclap_jax import config as configs
-from supclap_jax.train.checkpoint import Checkpoints
+from supclap_jax.runs.checkpoints import Checkpoints
+from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.states import abstract_states
 from supclap_jax.train.loop import stop_signals
-from supclap_jax.train.mesh import make_mesh
-from supclap_jax.train.state import abstract_states
-from tests.test_cli import TINY, lines
+from tests.cli.test_main import TINY, lines
 
 STEPS = 60
 

@@ -9,9 +9,9 @@ import pytest
 from supclap_jax.config import set_variant
 from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import distance
-from supclap_jax.train.mesh import make_mesh, put_batch
-from supclap_jax.train.optimizer import adamw, learning_rate
-from supclap_jax.train.state import abstract_states, init_states, make_model, split_seed
+from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.optimizer import adamw, learning_rate
+from supclap_jax.runs.states import abstract_states, init_states, make_model, split_seed
 from supclap_jax.train.step import make_train_step
 
 

@@ -1,0 +1,148 @@
+"""Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from supclap_jax.data import augment
+from supclap_jax.data.audio import read_clip
+from supclap_jax.data.clips import Clip, Clips
+from supclap_jax.data.prepared import Mixture
+from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
+from supclap_jax.data.workers import live_with_parent
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPair(grain.transforms.RandomMap):
+    """Clip index -> audio at a random position with a random caption in a random language.
+
+    With the augmentations of `config.data`. A mixed pair has the audio of two clips of one data set
+    and the captions of both, one after the other, but the id of the first alone.
+
+    Attributes:
+      seconds: length of the audio.
+    """
+
+    clips: Clips | Mixture
+    tokenizer: Tokenizer
+    config: ConfigDict
+    seconds: float
+
+    def random_map(self, index: int, rng: np.random.Generator) -> Batch:
+        data = self.config.data
+        clip = self.clips[index]
+        spoken = [language for language in data.languages if clip.captions.get(language)]
+        language = spoken[rng.integers(len(spoken))] if spoken else LABEL_LANGUAGE
+        audio, samples, caption = self._draw(clip, language, rng)
+        if data.mixup and rng.random() < data.mixup:
+            start, stop = next(part[:2] for part in self.clips.parts if index < part[1])
+            other = self._draw(self.clips[rng.integers(start, stop)], language, rng)
+            audio = augment.mix(audio, other[0], rng)
+            samples = max(samples, other[1])
+            caption = f"{caption} {other[2]}"
+        if data.time_shift:
+            audio = augment.time_shift(audio, samples, rng)
+        if data.gain_db:
+            audio = augment.gain(audio, data.gain_db, rng)
+        return {
+            "audio": audio,
+            "samples": np.int32(samples),
+            "tokens": self.tokenizer.encode(caption, language, self.config.text.max_tokens),
+            "ids": np.int32(index),
+        }
+
+    def _draw(self, clip: Clip, language: str, rng: np.random.Generator):
+        """A crop of a clip, its number of samples, and one of its captions, or one of its label."""
+        captions = clip.captions.get(language) or (label_caption(clip.label),)
+        caption = captions[rng.integers(len(captions))]
+        position = rng.random()
+        return *read_clip(clip.audio, self.seconds, position), caption
+
+
+def training_batches(
+    clips: Clips | Mixture,
+    tokenizer: Tokenizer,
+    config: ConfigDict,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+) -> Iterator[Batch]:
+    """Endless training batches from `start_step` on, this host's share of each.
+
+    Global batch k is the same examples, crops and captions for any number of hosts and workers and
+    wherever the stream starts, and in the same order when the hosts' shares are joined: randomness
+    is drawn by position before the slicing.
+    Sets of a mixture take turns in proportion to their weights, each passing through all of its
+    clips before it repeats one. With `data.buckets`, a batch holds clips of one bucket.
+
+    Yields:
+      "audio" float32 `[batch, samples]`, "samples" int32 `[batch]`, how many of them are the
+      clip's own, "tokens" int32 `[batch, max_tokens]` and "ids" int32 `[batch]`, the clip's number;
+      batch is `config.batch_size / hosts`.
+    """
+    per_host = config.batch_size // hosts
+    streams, weights = [], []
+    for bucket, (seconds, pools) in enumerate(_buckets(clips, config)):
+        orders = [
+            grain.MapDataset.source(indices).seed(_seed(config, bucket, pool)).shuffle().repeat()
+            for pool, (indices, _) in enumerate(pools)
+        ]
+        shares = [share for _, share in pools]
+        order = orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, weights=shares)
+        pairs = order.seed(_seed(config, bucket, 0)).random_map(
+            LoadPair(clips, tokenizer, config, seconds)
+        )
+        streams.append(pairs.batch(per_host)[host::hosts])
+        weights.append(sum(shares))
+    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights=weights)
+    stream = stream[start_step:]
+    if config.data.workers == 0:
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=config.data.prefetch)
+        return iter(stream.to_iter_dataset(options))
+    batches = stream.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    workers = grain.MultiprocessingOptions(
+        num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
+    )
+    return iter(batches.mp_prefetch(workers, worker_init_fn=live_with_parent))
+
+
+def _buckets(
+    clips: Clips | Mixture, config: ConfigDict
+) -> list[tuple[float, list[tuple[Sequence[int], float]]]]:
+    """Each bucket's length in seconds, and its clips of each set with their share of the stream."""
+    if not config.data.buckets:
+        pools = [(range(start, stop), weight) for start, stop, weight in clips.parts]
+        return [(config.audio.seconds, pools)]
+    lengths = (*config.data.buckets, config.audio.seconds)
+    pools_of: list[list] = [[] for _ in lengths]
+    for (start, stop, weight), durations in zip(clips.parts, clips.durations(), strict=True):
+        bucket_of = np.searchsorted(lengths[:-1], durations)
+        for bucket, pools in enumerate(pools_of):
+            indices = np.flatnonzero(bucket_of == bucket).astype(np.int32)
+            if len(indices):
+                pools.append((start + indices, weight * len(indices) / (stop - start)))
+    return [(length, pools) for length, pools in zip(lengths, pools_of, strict=True) if pools]
+
+
+def _seed(config: ConfigDict, bucket: int, pool: int) -> int:
+    """One for each pool of clips; that of the first is `config.seed`."""
+    if bucket == pool == 0:
+        return config.seed
+    return int(np.random.SeedSequence((config.seed, bucket, pool)).generate_state(1)[0])
+
+
+def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
+    """The beginning of each clip in order: "audio" and "samples" as for training, <= batch_size."""
+
+    def load(path):
+        audio, samples = read_clip(path, seconds)
+        return {"audio": audio, "samples": np.int32(samples)}
+
+    stream = grain.MapDataset.source(clips.paths).map(load)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)

@@ -1,0 +1,84 @@
+"""Opens the data that a config names: prepared sets, mixtures of them, or a folder as it is."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from supclap_jax.console import console, progress_bar
+from supclap_jax.data.clips import Clips, read_clotho, without_bad_clips
+from supclap_jax.data.prepared import (
+    Mixture,
+    PreparedSplit,
+    find_leaks,
+    is_prepared,
+    open_training,
+)
+from supclap_jax.errors import ConfigError, DataError
+
+CLOTHO_SPLITS = {"train": "development", "test": "evaluation"}  # by their names in prepared sets
+
+
+def load_training(config: ConfigDict) -> Clips | Mixture:
+    """The training clips: a prepared set or a mixture of some, or files as `load_clips`.
+
+    Raises:
+      DataError: clips are in the validation or evaluation split too, or as `load_clips`.
+    """
+    path, data = Path(config.data.path), config.data
+    if not data.mixture and not is_prepared(path):
+        if data.buckets:
+            raise ConfigError(
+                "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
+                "data.path to what it writes, or leave data.buckets empty"
+            )
+        return load_clips(config, "train")
+    training = open_training(path, data.mixture, data.languages)
+    held_out = [
+        PreparedSplit(path / data.evaluation, split, data.languages)
+        for split in ("validation", "test")
+    ]
+    leaks = find_leaks(training.splits, held_out)
+    if leaks:
+        message = (
+            f"{len(leaks):,} training clips are in the evaluation data too, such as "
+            f"{leaks[0][0]!r} ({leaks[0][1]}); "
+        )
+        if data.on_leak == "error":
+            raise DataError(
+                f"{message}prepare the set again with --exclude={path / data.evaluation}, or set "
+                "data.on_leak='warn'"
+            )
+        console.print(f"{message}training goes on, since data.on_leak is 'warn'.", soft_wrap=True)
+    return training
+
+
+def load_clips(config: ConfigDict, split: str) -> Clips:
+    """Reads one split, files with a decoding of each; prints what is skipped.
+
+    Args:
+      config: of a run; what `data` says is read.
+      split: "train", "validation", "test", whatever Clotho calls them, or another of the set.
+
+    Raises:
+      DataError: as `read_clotho`, `without_bad_clips` and `PreparedSplit`.
+    """
+    if not config.data.path:
+        raise ConfigError(
+            "data.path is not set; pass --config.data.path=DIR, a prepared data set or a folder in "
+            "Clotho 2.1's layout"
+        )
+    folder = Path(config.data.path) / config.data.evaluation
+    if config.data.mixture or is_prepared(folder):
+        return PreparedSplit(folder, split, config.data.languages).clips()
+    name = CLOTHO_SPLITS.get(split, split)
+    clips = read_clotho(folder, name, config.data.languages)
+    with progress_bar() as bar:
+        task = bar.add_task(f"checking {name} audio", total=len(clips))
+        clips, bad = without_bad_clips(
+            clips, config.data.on_bad_clip, lambda done: bar.update(task, completed=done)
+        )
+    for path, problem in bad.items():
+        console.print(f"skipped {path}: {problem}", soft_wrap=True)
+    if bad:
+        console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {name} clips left.")
+    return clips

@@ -1,0 +1,200 @@
+"""Evaluation of a run's checkpoint on the evaluation split: tables, JSON and figures."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from supclap_jax.console import console
+from supclap_jax.data.clips import Clips
+from supclap_jax.data.opening import load_clips
+from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
+from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.evaluate import zero_shot
+from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
+from supclap_jax.evaluate.report import Scores, compare, estimate, report, score
+from supclap_jax.evaluate.tables import tables
+from supclap_jax.inference.embedder import Embedder
+from supclap_jax.runs.checkpoints import open_run
+from supclap_jax.runs.mesh import batch_sharding, make_mesh
+from supclap_jax.runs.processes import is_first
+from supclap_jax.runs.run import load_tokenizer
+from supclap_jax.runs.states import abstract_states, make_model, variables_of
+
+CLIPS_IN_FIGURE = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate, beside the best checkpoint on the run's own evaluation split.
+
+    Attributes:
+      step: another checkpoint.
+      data: another data folder, of one set.
+      split: of the data: train, validation, test or another that a prepared set has.
+      languages: of captions, others than the run was trained on.
+      prompts: file of zero-shot templates.
+      metric_styles: whose metrics to show beside the correct ones, of `metric_styles.STYLES`.
+      relevance: file of annotated queries, for the style "dcase".
+      against: folder of a run to compare with, at its best checkpoint.
+    """
+
+    step: int | None = None
+    data: Path | None = None
+    split: str = "test"
+    languages: tuple[str, ...] = ()
+    prompts: Path | None = None
+    metric_styles: tuple[str, ...] = ()
+    relevance: Path | None = None
+    against: Path | None = None
+
+
+def evaluate_run(
+    workdir: Path, evaluation: Evaluation = Evaluation(), out: Path | None = None
+) -> None:
+    """Prints the tables of a checkpoint.
+
+    The plain evaluation also goes into `workdir`, with figures; any other leaves it as it is.
+
+    Args:
+      workdir: of the run.
+      evaluation: what to evaluate.
+      out: a further file for the JSON; a confusion matrix goes beside it, as `.confusion.png`.
+
+    Raises:
+      ConfigError: there is no run, or no such checkpoint.
+      DataError: the data cannot be read, or differ from those of the run to compare with.
+    """
+    if evaluation.relevance and "dcase" not in evaluation.metric_styles:
+        raise ConfigError("--relevance is only used by --metric-style=dcase; add that, or leave it")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ConfigError(f"cannot write {str(out)!r}; expected a file in an existing folder")
+    templates = zero_shot.PROMPTS
+    if evaluation.prompts:
+        templates = zero_shot.read_prompts(evaluation.prompts)
+    options = {"templates": templates, "relevance": evaluation.relevance}
+
+    run = _Run(workdir, evaluation.step, evaluation)
+    other = _Run(evaluation.against, None, evaluation) if evaluation.against else None
+    clips = load_clips(run.config, evaluation.split)
+    if other:
+        _check_same_clips(run, clips, other, evaluation.split)
+    leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
+    run.restore()
+    with console.status(f"evaluating step {run.step} on {len(clips):,} clips"):
+        scores = score(run.embedder, run.variables, clips, run.config, **options)
+        estimates = estimate(scores, run.config)
+        styles = evaluation.metric_styles
+        result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
+    if leaks is not None:
+        result["trained_on"] = len(leaks)
+    if other:
+        other.restore()
+        with console.status(f"evaluating step {other.step} of the other run"):
+            their_scores = score(other.embedder, other.variables, clips, other.config, **options)
+            result["against"] = {
+                "workdir": str(evaluation.against),
+                "step": other.step,
+                **compare(estimates, estimate(their_scores, run.config)),
+            }
+    plain = evaluation == Evaluation()
+    examples = _similarities(run, clips) if plain else None
+    if not is_first():
+        return
+    for table in tables(result):
+        console.print(table)
+    console.print(f"Checkpoint of step {run.step}.")
+    if leaks:
+        console.print(
+            f"{len(leaks):,} of the run's training clips are among these, such as {leaks[0][0]!r} "
+            f"({leaks[0][1]}).",
+            soft_wrap=True,
+        )
+
+    written = []
+    if plain:
+        figures = workdir / "figures"
+        written += _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
+        written += training_figures(workdir / "metrics.jsonl", figures)
+    if examples:
+        written.append(similarity_figure(*examples, figures / "similarity.png"))
+    if out is not None:
+        written += _write(result, out, scores, out.with_suffix(".confusion.png"))
+    for path in written:
+        console.print(f"Written: {path}", soft_wrap=True)
+
+
+class _Run:
+    """A checkpoint of a run: `config` and `step`; once restored `variables` and `embedder`."""
+
+    def __init__(self, workdir: Path, step: int | None, evaluation: Evaluation):
+        self._workdir = workdir
+        self.config, self._checkpoints, self.step = open_run(workdir, step)
+        data = self.config.data
+        self.training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
+        if evaluation.data is not None:
+            data.update(path=str(evaluation.data), evaluation="")
+            data.mixture = ConfigDict()
+        if evaluation.languages:
+            data.languages = evaluation.languages
+
+    def restore(self) -> None:
+        """Reads the parameters and the tokenizer."""
+        mesh = make_mesh(self.config.mesh.data, self.config.batch_size, self.config.mesh.fsdp)
+        state, _ = self._checkpoints.restore(self.step, abstract_states(self.config, mesh))
+        self._checkpoints.close()
+        self.variables = variables_of(state, self.config)
+        tokenizer = load_tokenizer(self.config, self._workdir)
+        self.embedder = Embedder(
+            make_model(self.config), tokenizer, self.config, batch_sharding(mesh)
+        )
+
+
+def find_trained_on(run: _Run, split: str) -> list[tuple[str, str]] | None:
+    """Training clips of a run whose recording or audio is among what is evaluated.
+
+    Returns:
+      As `find_leaks`; None where the two are not all prepared sets, and not to be compared.
+    """
+    held_out, languages = Path(run.config.data.path), run.config.data.languages
+    if not all(is_prepared(folder) for folder in (held_out, *run.training)):
+        return None
+    training = [PreparedSplit(folder, "train", languages) for folder in run.training]
+    return find_leaks(training, [PreparedSplit(held_out, split, languages)])
+
+
+def _check_same_clips(run: _Run, clips: Clips, other: _Run, split: str) -> None:
+    if other.config.data == run.config.data:
+        return
+    theirs = load_clips(other.config, split)
+    if clips.fingerprint() != theirs.fingerprint():
+        raise DataError(
+            f"the two runs have different evaluation clips or captions: {len(clips)} clips with "
+            f"{', '.join(clips.captions)} in {run.config.data.path!r}, {len(theirs)} with "
+            f"{', '.join(theirs.captions)} in {other.config.data.path!r}; evaluate both on the "
+            "same with --data=DIR"
+        )
+
+
+def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]:
+    """The JSON file, and the confusion matrix where there is one."""
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if scores.zero_shot is None:
+        return [path]
+    figure.parent.mkdir(exist_ok=True)
+    count = zero_shot.confusion(scores.zero_shot)
+    return [path, confusion_figure(count, scores.zero_shot.names, figure)]
+
+
+def _similarities(run: _Run, clips: Clips) -> tuple[np.ndarray, list[str]] | None:
+    """First captions of some clips against these clips, and the captions; None without any."""
+    language = run.config.data.languages[0]
+    captioned = [index for index, texts in enumerate(clips.captions.get(language, ())) if texts]
+    if not captioned:
+        return None
+    few = clips.select(captioned[:CLIPS_IN_FIGURE])
+    captions = [texts[0] for texts in few.captions[language]]
+    text = run.embedder.text(run.variables, captions, language)
+    return text @ run.embedder.audio(run.variables, few).T, captions

@@ -1,0 +1,139 @@
+"""How far a run is and whether it is well, from the files in its folder alone."""
+
+import json
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from supclap_jax.errors import ConfigError
+from supclap_jax.runs.history import FINISHED, read_history
+from supclap_jax.runs.metrics import read_metrics
+
+PATIENCE = 600.0  # seconds without a line in which compilation or evaluation may take place
+
+
+def status(workdir: Path) -> dict:
+    """Progress, last checkpoint and health of the run in `workdir`.
+
+    Health is "finished"; "training"; "silent", where nothing was written for ten minutes or ten
+    times the usual interval, as after a kill; "stopped", with a reason; or "not started".
+
+    Returns:
+      What `--json` writes. Times are in seconds since 1970; what is not known yet is None.
+
+    Raises:
+      ConfigError: there is no run.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
+    config = json.loads(path.read_text())
+    history = read_history(workdir)
+    lines = read_metrics(workdir)
+    steps = [line for line in lines if "loss" in line]
+    last = steps[-1] if steps else {}
+    timed = next((line for line in reversed(steps) if "step_seconds" in line), {})
+    validations = [line for line in lines if any(key.startswith("validation/") for key in line)]
+    step = last.get("step", 0)
+    rate = timed.get("steps_per_second")
+    files = (workdir / "metrics.jsonl", workdir / "history.jsonl")
+    seen = max((path.stat().st_mtime for path in files if path.is_file()), default=None)
+    interval = config["log_every"] * timed.get("step_seconds_max", 0.0)
+    health, reason = _health(history, seen, max(PATIENCE, 10 * interval))
+    return {
+        "workdir": str(workdir),
+        "health": health,
+        "reason": reason,
+        "step": step,
+        "total_steps": config["total_steps"],
+        "seconds_left": (config["total_steps"] - step) / rate if rate else None,
+        "steps_per_second": rate,
+        "clips_per_second": timed.get("clips_per_second"),
+        "data_wait": timed.get("data_wait"),
+        "goodput": timed.get("goodput"),
+        "starts": sum(line["event"] == "start" for line in history),
+        "last_sign": seen,
+        "loss": last.get("loss"),
+        "skipped_in_a_row": last.get("skipped_in_a_row", 0),
+        "validation": validations[-1] if validations else None,
+        "checkpoint": _newest_checkpoint(workdir / "checkpoints"),
+        "damaged_checkpoints": len(list((workdir / "damaged").glob("*"))),
+    }
+
+
+def table(status: dict) -> Table:
+    """The same for people."""
+
+    def share(value):
+        return "" if value is None else f"{value:.0%}"
+
+    rows = Table(title=status["workdir"], show_header=False)
+    reason = f": {status['reason']}" if status["reason"] else ""
+    rows.add_row("health", f"{status['health']}{reason}")
+    done = status["step"] / status["total_steps"]
+    rows.add_row("steps", f"{status['step']:,} of {status['total_steps']:,} ({done:.0%})")
+    if status["steps_per_second"]:
+        rows.add_row(
+            "speed",
+            f"{status['steps_per_second']:.3g} steps/s, {status['clips_per_second']:.4g} clips/s",
+        )
+        if status["health"] == "training":
+            rows.add_row("time left", _duration(status["seconds_left"]))
+    rows.add_row("waiting for data", share(status["data_wait"]))
+    rows.add_row("goodput", share(status["goodput"]))
+    rows.add_row("starts", str(status["starts"]))
+    if status["last_sign"]:
+        rows.add_row("last sign of life", f"{_duration(time.time() - status['last_sign'])} ago")
+    if status["loss"] is not None:
+        rows.add_row("loss", f"{status['loss']:.4f}")
+    if status["skipped_in_a_row"]:
+        rows.add_row("not finite", f"the last {status['skipped_in_a_row']:.0f} steps")
+    validation = status["validation"]
+    if validation:
+        rows.add_row(
+            "validation R@1",
+            f"{validation['validation/text_to_audio/R@1']:.1f} % text → audio, "
+            f"{validation['validation/audio_to_text/R@1']:.1f} % audio → text, "
+            f"step {validation['step']:,}",
+        )
+    checkpoint = status["checkpoint"]
+    rows.add_row(
+        "checkpoint",
+        f"step {checkpoint['step']:,}, {_duration(time.time() - checkpoint['time'])} ago"
+        if checkpoint
+        else "none",
+    )
+    if status["damaged_checkpoints"]:
+        rows.add_row("damaged", f"{status['damaged_checkpoints']} checkpoints were put away")
+    return rows
+
+
+def _health(history: list[dict], seen: float | None, patience: float) -> tuple[str, str]:
+    if not history:
+        return "not started", ""
+    if history[-1]["event"] == "end":
+        reason = history[-1]["reason"]
+        return ("finished", "") if reason == FINISHED else ("stopped", reason)
+    silence = time.time() - seen
+    if silence < patience:
+        return "training", ""
+    return "silent", f"nothing written for {_duration(silence)}; it was killed or hangs"
+
+
+def _newest_checkpoint(folder: Path) -> dict | None:
+    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    if not steps:
+        return None
+    newest = max(steps, key=lambda path: int(path.name))
+    return {"step": int(newest.name), "time": newest.stat().st_mtime}
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most: 45 s, 12 min, 3 h 20 min, 2 d 3 h."""
+    minutes, hours, days = (int(seconds // size) for size in (60, 3600, 86400))
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -1,0 +1,97 @@
+"""The device mesh and how arrays lie on it.
+
+Axis "data" holds copies of the states, axis "fsdp" divides them (fully sharded data parallelism);
+batches are divided among the devices of both.
+"""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from supclap_jax.errors import ConfigError
+
+AXES = ("data", "fsdp")
+MIN_SHARDED = 2**16  # elements, of one layer; gathering fewer costs time and saves no memory
+
+
+def make_mesh(
+    data: int, batch_size: int, fsdp: int = 1, devices: list[jax.Device] | None = None
+) -> Mesh:
+    """A mesh of `data` x `fsdp` devices; -1 for one of them takes all that are left.
+
+    Args:
+      data: groups of devices, each with a copy of the states.
+      batch_size: that the devices are to share.
+      fsdp: devices of a group, which share the copy.
+      devices: to choose from, the first ones first; by default all there are.
+
+    Raises:
+      ConfigError: there are fewer devices, or `batch_size` is not divisible by their number.
+    """
+    devices = jax.devices() if devices is None else devices
+    asked_for_all = -1 in (data, fsdp)
+    given = f"mesh.data is {data} and mesh.fsdp is {fsdp}"
+    if data == fsdp == -1:
+        raise ConfigError(f"{given}; only one of them can be all that are left")
+    data = len(devices) // fsdp if data == -1 and fsdp > 0 else data
+    fsdp = len(devices) // data if fsdp == -1 and data > 0 else fsdp
+    count = data * fsdp
+    fits = count == len(devices) if asked_for_all else count <= len(devices)
+    if min(data, fsdp) < 1 or not fits:
+        raise ConfigError(f"{given}, but there are {len(devices)} devices")
+    if batch_size % count:
+        raise ConfigError(
+            f"batch_size {batch_size} is not divisible by the {count} devices of mesh.data and "
+            "mesh.fsdp"
+        )
+    return jax.make_mesh((data, fsdp), AXES, (AxisType.Auto,) * 2, devices=devices[:count])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis is divided among all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def state_shardings(states, mesh: Mesh):
+    """How states lie on the mesh: a tree like `states`, of their shardings.
+
+    | leaf | divided over "fsdp" |
+    |---|---|
+    | fewer than `MIN_SHARDED` elements in a layer, or no axis that fsdp divides | not |
+    | of stacked blocks, [depth, ...] | the last axis that fsdp divides, but not the layers |
+    | any other | the last axis that fsdp divides |
+
+    Moments and averages have the shapes of their parameters, and so their places.
+
+    Args:
+      states: tree of arrays or their shapes.
+      mesh: of `make_mesh`.
+    """
+
+    def sharding(path, leaf):
+        stacked = any(getattr(step, "key", None) == "blocks" for step in path)
+        spec = [None] * leaf.ndim
+        if math.prod(leaf.shape[stacked:]) >= MIN_SHARDED:
+            axes = range(leaf.ndim - 1, stacked - 1, -1)
+            axis = next((i for i in axes if leaf.shape[i] % mesh.shape["fsdp"] == 0), None)
+            if axis is not None:
+                spec[axis] = "fsdp"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map_with_path(sharding, states)
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this host's share of a batch on its devices, as part of the global batch."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

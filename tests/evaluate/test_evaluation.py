@@ -1,0 +1,160 @@
+"""`supclap evaluate` on trained runs: other data, prompts, styles, and against another run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from supclap_jax.cli.main import main
+from supclap_jax.data.clips import read_clotho
+
+TINY = Path(__file__).parents[1] / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def runs(soundscape, tmp_path_factory):
+    """Two runs of one and of two steps, `1` and `2`."""
+    folder = tmp_path_factory.mktemp("runs")
+    overrides = [f"--config.data.path={soundscape}", "--config.optimizer.learning_rate=0.1"]
+    overrides += ["--config.total_steps=2", "--config.eval_every=1"]
+    workdir = f"--workdir={folder / '1'}"
+    assert main(["train", f"--config={TINY}:info_nce", workdir, *overrides]) == 0
+    shutil.copytree(folder / "1", folder / "2")
+    shutil.rmtree(folder / "1" / "checkpoints" / "2")
+    shutil.rmtree(folder / "2" / "checkpoints" / "1")
+    for name in "12":
+        assert main(["evaluate", f"--workdir={folder / name}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def evaluate(runs, tmp_path):
+    """Evaluates the first run; returns exit code and report."""
+
+    def run(*options):
+        out = tmp_path / "report.json"
+        code = main(["evaluate", f"--workdir={runs / '1'}", f"--json={out}", *options])
+        return code, json.loads(out.read_text()) if out.exists() else None
+
+    return run
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_plain_evaluation_goes_into_the_folder_of_the_run(evaluate, runs, tmp_path):
+    code, report = evaluate()
+    assert code == 0
+    assert report == json.loads((runs / "1" / "evaluation.json").read_text())
+    assert list(report) == [
+        "step", "clips", "captions", "retrieval", "per_language", "languages", "zero_shot",
+    ]  # fmt: skip
+    assert (runs / "1" / "figures" / "confusion.png").is_file() == bool(report["zero_shot"])
+    assert (tmp_path / "report.confusion.png").is_file() == bool(report["zero_shot"])
+
+
+def test_options_leave_the_folder_of_the_run_alone(evaluate, runs, tmp_path, capsys):
+    _, plain = evaluate()
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("This is a sound of {}.\n")
+    before = contents(runs)
+    styles = [f"--metric-style={style}" for style in ("laion", "cacophony", "dcase", "laion")]
+    code, report = evaluate("--step=1", f"--prompts={prompts}", *styles)
+    assert code == 0
+    assert contents(runs) == before
+    assert list(report.pop("metric_styles")) == ["laion", "cacophony", "dcase"]
+    assert report == plain
+    assert "DCASE 2025: 40 queries" in capsys.readouterr().out
+
+
+def test_another_data_folder(evaluate, soundscape, runs, tmp_path, capsys):
+    other = shutil.copytree(soundscape, tmp_path / "other")
+    path = other / "clotho_captions_evaluation.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-3]) + "\n")
+    before = contents(runs)
+    code, report = evaluate(f"--data={other}")
+    assert (code, report["clips"], report["captions"]) == (0, 5, 25)
+    assert "Retrieval: 5 clips, 25 captions" in capsys.readouterr().out
+    assert contents(runs) == before
+    assert main(["evaluate", f"--workdir={runs / '1'}", f"--data={tmp_path / 'no'}"]) == 2
+    assert "there is no data folder" in capsys.readouterr().err
+
+
+def test_against_another_run(evaluate, runs, capsys):
+    _, ours = evaluate()
+    theirs = json.loads((runs / "2" / "evaluation.json").read_text())
+    assert ours["retrieval"] != theirs["retrieval"]
+    code, report = evaluate(f"--against={runs / '2'}")
+    assert code == 0
+    against = report["against"]
+    assert (against["workdir"], against["step"]) == (str(runs / "2"), 2)
+    for direction, metrics in against["retrieval"].items():
+        for name, cell in metrics.items():
+            assert cell["ours"] == ours["retrieval"][direction][name]["value"]
+            assert cell["theirs"] == theirs["retrieval"][direction][name]["value"]
+            assert cell["value"] == pytest.approx(cell["ours"] - cell["theirs"])
+            assert cell["low"] <= cell["high"] and 0 < cell["p_value"] <= 1
+    printed = " ".join(capsys.readouterr().out.split())  # a long title is wrapped
+    assert "paired bootstrap over clips" in printed
+    _, itself = evaluate(f"--against={runs / '1'}")
+    cell = itself["against"]["retrieval"]["audio_to_text"]["mean_rank"]
+    assert (cell["value"], cell["low"], cell["high"], cell["p_value"]) == (0, 0, 0, 1)
+
+
+def test_runs_on_different_clips_are_not_compared(evaluate, runs, soundscape, tmp_path, capsys):
+    other_data = shutil.copytree(soundscape, tmp_path / "data")
+    path = other_data / "clotho_captions_evaluation.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    other_run = shutil.copytree(runs / "2", tmp_path / "run")
+    config = json.loads((other_run / "config.json").read_text())
+    config["data"]["path"] = str(other_data)
+    (other_run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert evaluate(f"--against={other_run}")[0] == 2
+    error = capsys.readouterr().err
+    assert "8 clips with eng_Latn" in error and "7 with eng_Latn" in error
+    assert "--data=DIR" in error and error.count("\n") == 1
+    code, report = evaluate(f"--against={other_run}", f"--data={other_data}")
+    assert (code, report["clips"]) == (0, 7)
+
+
+def test_annotated_queries(evaluate, soundscape, tmp_path):
+    clips = read_clotho(Path(soundscape), "evaluation", ("eng_Latn",))
+    names = [path.name for path in clips.paths]
+    relevance = tmp_path / "relevance.csv"
+    captions = clips.captions["eng_Latn"]
+    lines = [f'"{captions[i][0]}","{names[i : i + 2]}"' for i in range(3)]
+    relevance.write_text("\n".join(["query,audio_filenames", *lines]) + "\n")
+    code, report = evaluate("--metric-style=dcase", f"--relevance={relevance}")
+    result = report["metric_styles"]["dcase"]["text_to_audio"]
+    assert (code, result["queries"]) == (0, 3)
+    assert 0 < result["mAP@16"] < 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--relevance=x.csv"], "only used by --metric-style=dcase"),
+        (["--metric-style=dcase", "--relevance=/no/x.csv"], "cannot read '/no/x.csv'"),
+        (["--prompts=/no/prompts.txt"], "cannot read the prompts in '/no/prompts.txt'"),
+        (["--against=/no"], "/no holds no run"),
+        (["--json=/no/report.json"], "cannot write '/no/report.json'"),
+        (["--step=7"], "holds no checkpoint of step 7; there are 1"),
+    ],
+)
+def test_bad_options_are_one_line(runs, capsys, options, message):
+    before = contents(runs)
+    capsys.readouterr()
+    assert main(["evaluate", f"--workdir={runs / '1'}", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert contents(runs) == before
+
+
+def test_an_unknown_style_names_the_known_ones(runs, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", f"--workdir={runs / '1'}", "--metric-style=clap"])
+    assert stop.value.code == 2
+    assert "laion" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Embeddings of whole data sets: the same in any company, any batch size, on any devices."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from supclap_jax.data.clips import read_clotho
+from supclap_jax.data.text import Tokenizer, train_tokenizer
+from supclap_jax.inference.embedder import Embedder
+from supclap_jax.runs.mesh import batch_sharding, make_mesh
+from supclap_jax.runs.states import init_states, make_model
+
+
+@pytest.fixture(scope="module")
+def clips(soundscape):
+    return read_clotho(Path(soundscape), "development", ("eng_Latn", "zho_Hans"))
+
+
+@pytest.fixture
+def embedder(config, clips):
+    def build(batch_size=8, devices=1):
+        config.evaluate.batch_size = batch_size
+        captions = [text for row in clips.captions["eng_Latn"] for text in row]
+        tokenizer = Tokenizer(train_tokenizer(captions, 300), 300)
+        return Embedder(
+            make_model(config), tokenizer, config, batch_sharding(make_mesh(devices, 8))
+        )
+
+    return build
+
+
+@pytest.fixture
+def variables(config):
+    state, _ = init_states(config, make_mesh(1, 8))
+    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+
+
+def test_the_same_clip_has_the_same_embedding_in_any_company(embedder, variables, clips):
+    embed = embedder().audio
+    whole = embed(variables, clips)
+    order = np.random.default_rng(0).permutation(len(clips))
+    np.testing.assert_array_equal(embed(variables, clips.select(order)), whole[order])
+    np.testing.assert_array_equal(embed(variables, clips.select([5])), whole[[5]])
+    captions = clips.captions["eng_Latn"][3]
+    text = embedder().text(variables, captions, "eng_Latn")
+    alone = embedder().text(variables, captions[4:], "eng_Latn")
+    np.testing.assert_array_equal(text[4:], alone)
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(5, 1), (28, 1), (6, 8)])
+def test_batch_size_and_devices_change_nothing_to_speak_of(
+    embedder, variables, clips, batch_size, devices
+):
+    whole = embedder().audio(variables, clips)
+    other = embedder(batch_size, devices).audio(variables, clips)
+    np.testing.assert_allclose(other, whole, atol=1e-5)

@@ -1,0 +1,96 @@
+"""Plans for TPU slices that are not there."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from supclap_jax.cli.main import main
+from supclap_jax.errors import ConfigError
+from supclap_jax.planning.chips import CHIPS
+from supclap_jax.planning.flops import train_step_flops
+from supclap_jax.planning.planner import plan
+from supclap_jax.planning.roofline import floor
+from tests import tiny
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds", "bound_by"),
+    [
+        ((197e12 * 3, 819e9, 0), 3.0, "matrix"),
+        ((197e12, 819e9 * 2, 200e9), 2.0, "hbm"),
+        ((0, 0, 200e9 * 0.5), 0.5, "interconnect"),
+    ],
+)
+def test_the_slowest_part_sets_the_floor(work, seconds, bound_by):
+    least = floor(CHIPS["v5e"], *work)
+    assert (least["seconds"], least["bound_by"]) == (pytest.approx(seconds), bound_by)
+
+
+@needs_libtpu
+def test_a_plan_adds_up(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    options = ["--config.mesh.data=2", "--config.mesh.fsdp=2", f"--json={out}"]
+    command = ["plan", "--config=tests/tiny.py:dynamic", "--topology=v5e:2x2", *options]
+    assert main(command) == 0
+    assert "batch 8, on 4 chips of v5e:2x2" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert list(result) == [
+        *("topology", "chips", "chip", "batch_size", "microbatch_size", "compile_seconds"),
+        *("memory", "largest", "collectives", "hbm_bytes", "flops", "floor", "mfu_bound"),
+        *("clips_per_second", "recipe"),
+    ]
+    *parts, total, capacity = result["memory"].values()
+    assert 0 < sum(parts) == total < capacity
+    assert result["collectives"]["all-reduce"]["count"] > 0
+    flops = sum(train_step_flops(tiny.get_config("dynamic")).values())
+    assert result["floor"]["matrix"] == pytest.approx(flops / 4 / 197e12)
+    assert result["recipe"]["chip_hours"] == pytest.approx(
+        6 * 4 * result["floor"]["seconds"] / 3600
+    )
+    assert 0 < result["mfu_bound"] < 1
+
+
+@needs_libtpu
+def test_what_does_not_fit_ends_with_what_does(capsys):
+    """The batch-by-batch matrix of 2^17 rows alone is 16 GiB on each of four chips."""
+    options = ["--config.batch_size=131072", "--config.microbatch_size=4", "--config.mesh.data=4"]
+    options += ["--config.audio.seconds=0.2"]
+    command = ["plan", "--config=tests/tiny.py:info_nce", "--topology=v5e:2x2", *options]
+    assert main(command) == 3
+    printed = capsys.readouterr()
+    assert "batch_size 131072 does not fit the memory of v5e:2x2" in printed.err
+    assert "--config.batch_size=65536 --config.microbatch_size=4" in printed.out
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        ("v5e:2x3", "knows no topology 'v5e:2x3'"),
+        ("h100:8", "topology is 'h100:8'; expected a generation of v4, v5e, v5p, v6e"),
+        ("v5e:2x2", "mesh.data is 8 and mesh.fsdp is 1, but there are 4 devices"),
+    ],
+)
+def test_other_slices_are_refused(topology, message):
+    config = tiny.get_config()
+    config.mesh.data = 8
+    with pytest.raises(ConfigError, match=message):
+        plan(config, topology)
+
+
+def test_without_libtpu_it_says_what_to_install():
+    command = [sys.executable, "-m", "supclap_jax.cli", "plan", "--config=tests/tiny.py"]
+    environment = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [*command, "--topology=v5e:2x2"], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "pip install --no-deps --target=.venv/libtpu libtpu==" in result.stderr

@@ -1,0 +1,120 @@
+"""Training on meshes of any shape: the same losses, a share of the memory, states in place."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from supclap_jax.config import default, set_variant
+from supclap_jax.errors import ConfigError
+from supclap_jax.runs import mesh as meshes
+from supclap_jax.runs.checkpoints import Checkpoints
+from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.states import abstract_states, init_states
+from supclap_jax.train.step import make_train_step
+from tests.train.test_step import make_batch
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+STEPS = 20
+
+
+@pytest.fixture(autouse=True)
+def divide_small_arrays_too(monkeypatch):
+    monkeypatch.setattr(meshes, "MIN_SHARDED", 1)
+
+
+def curve(config, data, fsdp):
+    """Losses of `STEPS` steps."""
+    mesh = make_mesh(data, config.batch_size, fsdp)
+    states, step = init_states(config, mesh), make_train_step(config, mesh)
+    losses = []
+    for k in range(STEPS):
+        *states, metrics = step(*states, put_batch(make_batch(config, k), mesh))
+        losses.append(float(metrics["loss"]))
+    return losses
+
+
+@pytest.mark.parametrize("block_size, shapes", [(None, [(8, 1), (2, 4)]), (3, [(4, 2), (1, 8)])])
+def test_losses_are_the_same_on_any_mesh(config, block_size, shapes):
+    set_variant(config, "dynamic")
+    config.total_steps = STEPS
+    alone = curve(config, 1, 1)
+    config.loss.block_size = block_size
+    for data, fsdp in shapes:
+        np.testing.assert_allclose(
+            curve(config, data, fsdp), alone, rtol=1e-5, err_msg=f"{data} x {fsdp}"
+        )
+
+
+def test_eight_devices_hold_an_eighth_of_the_states(config):
+    """Arguments of the compiled step, which are the states and a small batch; and averages too."""
+    config.audio.update(dim=256, seconds=0.2)
+    config.text.update(dim=256, ffn_dim=1024)
+    config.ema_decay = 0.9
+
+    def argument_bytes(data, fsdp):
+        mesh = make_mesh(data, config.batch_size, fsdp)
+        batch = put_batch(make_batch(config), mesh)
+        step = make_train_step(config, mesh).lower(*abstract_states(config, mesh), batch)
+        return step.compile().memory_analysis().argument_size_in_bytes
+
+    assert argument_bytes(1, 8) <= argument_bytes(1, 1) / 7
+
+
+def test_a_checkpoint_of_one_mesh_continues_on_another(config, tmp_path):
+    set_variant(config, "static")
+    config.ema_decay = 0.9
+    states = init_states(config, make_mesh(2, config.batch_size, 4))
+    checkpoints = Checkpoints(tmp_path, keep_last=1)
+    checkpoints.save(states, 1)
+    checkpoints.close()
+    target = abstract_states(config, make_mesh(1, config.batch_size, 2))
+    checkpoints = Checkpoints(tmp_path, keep_last=1)
+    restored = checkpoints.restore(1, target)
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, states)
+    assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(
+        lambda x: x.sharding, target
+    )
+
+
+def test_shardings_are_as_reviewed(monkeypatch):
+    """Of CED-Base and SONAR over 8 devices. UPDATE_GOLDEN=1 rewrites the file."""
+    monkeypatch.undo()
+    state, _ = abstract_states(default(), make_mesh(1, 8, 8))
+    lines = []
+    for path, leaf in jax.tree.leaves_with_path(state.params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        lines.append(f"{name} {list(leaf.shape)} {[*leaf.sharding.spec]}\n")
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    places = [(leaf.shape, leaf.sharding) for leaf in jax.tree.leaves(state.params) if leaf.ndim]
+    assert [(leaf.shape, leaf.sharding) for leaf in moments] == 2 * places
+    path = GOLDEN / "shardings.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text("".join(lines))
+    assert "".join(lines) == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "shape"), [(-1, 1, (8, 1)), (-1, 4, (2, 4)), (2, -1, (2, 4)), (2, 2, (2, 2))]
+)
+def test_minus_one_takes_what_is_left(data, fsdp, shape):
+    assert make_mesh(data, 8, fsdp).devices.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "batch_size", "message"),
+    [
+        (8, 1, 12, "batch_size 12 is not divisible by the 8 devices of mesh.data and mesh.fsdp"),
+        (3, 3, 9, "mesh.data is 3 and mesh.fsdp is 3, but there are 8 devices"),
+        (-1, 3, 9, "mesh.data is -1 and mesh.fsdp is 3, but there are 8 devices"),
+        (0, 1, 8, "mesh.data is 0"),
+        (-2, -4, 8, "mesh.data is -2"),
+        (-1, -1, 8, "only one of them can be all that are left"),
+    ],
+)
+def test_what_cannot_be_is_refused(data, fsdp, batch_size, message):
+    with pytest.raises(ConfigError, match=message):
+        make_mesh(data, batch_size, fsdp)

@@ -1,0 +1,145 @@
+"""Two processes: the same run as one, and what happens when one of them is stopped or killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from supclap_jax.runs.checkpoints import open_run
+from supclap_jax.runs.history import read_history
+from supclap_jax.train.loop import train
+from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.errors import Disconnected
+from supclap_jax.runs.states import abstract_states
+
+ROOT = Path(__file__).parents[2]
+STEPS = 30
+OPTIONS = {"total_steps": STEPS, "eval_every": STEPS, "checkpoint_every": 4, "mesh.data": -1}
+SECONDS = 120
+
+
+class Launch:
+    """A run of two processes with four devices each, by the launch script."""
+
+    def __init__(self, soundscape, workdir):
+        recipe = ["train", f"--config={ROOT}/tests/tiny.py:info_nce", f"--workdir={workdir}"]
+        options = OPTIONS | {"data.path": soundscape}
+        self.workdir = workdir
+        self.process = subprocess.Popen(
+            ["bash", f"{ROOT}/launch/local.sh", "2", *recipe]
+            + [f"--config.{key}={value}" for key, value in options.items()],
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def signal_second(self, number, after_step):
+        """Sends a signal to the second process alone, once the run has come that far."""
+        deadline = time.monotonic() + SECONDS
+        while not losses(self.workdir) or max(losses(self.workdir)) < after_step:
+            assert time.monotonic() < deadline and self.process.poll() is None
+            time.sleep(0.05)
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        _, second = map(int, children.read_text().split())
+        os.kill(second, number)
+
+    def wait(self):
+        """Exit code and all that was printed."""
+        output, _ = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, output
+
+
+def losses(workdir):
+    """Step -> loss, of the whole lines so far; a step that stands there twice is an error."""
+    path = workdir / "metrics.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    pairs = [(line["step"], line["loss"]) for line in found if "loss" in line]
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+def states(workdir, step):
+    config, checkpoints, step = open_run(workdir, step)
+    restored = checkpoints.restore(step, abstract_states(config, make_mesh(1, 1)))
+    checkpoints.close()
+    return jax.device_get(restored)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(soundscape, tmp_path_factory):
+    run = Launch(soundscape, tmp_path_factory.mktemp("two") / "run")
+    code, output = run.wait()
+    assert code == 0, output
+    return run.workdir
+
+
+def test_two_processes_are_one(undisturbed, config, tmp_path):
+    """Two of four devices and one of eight; dropout is on, so even the order of rows counts."""
+    assert config.text.dropout
+    config.update_from_flattened_dict(OPTIONS)
+    train(config, tmp_path)
+    alone = losses(tmp_path)
+    assert list(alone) == list(range(1, STEPS + 1))
+    assert losses(undisturbed) == pytest.approx(alone, rel=1e-5)
+    assert json.loads((undisturbed / "evaluation.json").read_text())["clips"] == 8
+
+
+def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, config, tmp_path):
+    """SIGTERM for one process stops all at one step; SIGKILL of one ends the other.
+
+    What is left continues on two processes, bit for bit, or on one with other shards.
+    """
+    workdir = tmp_path / "run"
+    run = Launch(soundscape, workdir)
+    run.signal_second(signal.SIGTERM, after_step=5)
+    code, output = run.wait()
+    assert code == 128 + signal.SIGTERM, output
+    stopped = max(losses(workdir))
+    assert f"stopped after step {stopped};" in output
+    assert (workdir / "checkpoints" / str(stopped)).is_dir()
+
+    run = Launch(soundscape, workdir)
+    run.signal_second(signal.SIGKILL, after_step=stopped + 6)
+    code, output = run.wait()
+    assert code == Disconnected.exit_code, output
+    assert "process 0 of 2 lost the others" in output
+    assert "Traceback" not in output
+
+    alone = tmp_path / "alone"
+    shutil.copytree(workdir, alone)
+    config.update_from_flattened_dict(OPTIONS | {"mesh.fsdp": 4})
+    train(config, alone)
+    assert read_history(alone)[-2]["step"] >= stopped
+    assert losses(alone) == pytest.approx(losses(undisturbed), rel=1e-5)
+
+    code, output = Launch(soundscape, workdir).wait()
+    assert code == 0, output
+    assert losses(workdir) == losses(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, states(workdir, STEPS), states(undisturbed, STEPS))
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "coordinator_address should be defined"),
+        ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:9", "JAX_NUM_PROCESSES": "two"}, "'two'"),
+    ],
+)
+def test_what_names_no_processes_is_refused(variables, message):
+    command = [sys.executable, "-m", "supclap_jax.cli", "evaluate", "--workdir=x", "--distributed"]
+    result = subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
