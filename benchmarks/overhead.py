@@ -99,7 +99,7 @@ def prepare(config, folder: Path):
 
 
 def time_steps(train_step, states, batches, count: int):
-    mesh = make_mesh(1, len(batches[0]["ids"]))
+    mesh = make_mesh(1, len(batches[0]["group_ids"]))
     on_device = [put_batch(batch, mesh) for batch in batches]
     seconds = []
     for number in range(count + 2):
@@ -151,7 +151,7 @@ def time_draws(config, folder: Path) -> float:
 
 def time_saves(folder: Path, train_step, states, batches, count: int):
     """Seconds that `save` takes, and by which steps are slower until the checkpoint is written."""
-    mesh = make_mesh(1, len(batches[0]["ids"]))
+    mesh = make_mesh(1, len(batches[0]["group_ids"]))
     batch = put_batch(batches[0], mesh)
     checkpoints = Checkpoints(folder / "saves", keep_last=2)
     waits, extra = [], []

@@ -91,9 +91,9 @@ def make_batch(config) -> dict[str, np.ndarray]:
     tokens[:, :20] = rng.integers(4, config.text.vocab_size, (batch, 20))
     return {
         "audio": 0.1 * rng.normal(size=(batch, samples)).astype(np.float32),
-        "samples": np.full(batch, samples, np.int32),
+        "audio_lengths": np.full(batch, samples, np.int32),
         "tokens": tokens,
-        "ids": np.arange(batch, dtype=np.int32),
+        "group_ids": np.arange(batch, dtype=np.int32),
     }
 
 

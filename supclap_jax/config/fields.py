@@ -62,7 +62,8 @@ def default() -> ConfigDict:
     config.temperature.minimum = 0.01  # a learned temperature stays above
     config.temperature.initial_bias = -10.0  # of "siglip": learned bias of the logits
 
-    config.audio = ConfigDict()  # the CED encoder; defaults are CED-Base
+    config.audio = ConfigDict()  # defaults are CED-Base
+    config.audio.encoder = "ced"  # "ced", or MODULE:NAME of one's own
     config.audio.dim = 768
     config.audio.depth = 12
     config.audio.heads = 12
@@ -77,7 +78,8 @@ def default() -> ConfigDict:
     config.audio.seconds = 10.0  # longer clips are cropped to this, shorter ones masked
     config.audio.pretrained = ""  # weights of CED to start from: PATH or hf://OWNER/REPO/FILE
 
-    config.text = ConfigDict()  # the SONAR text encoder
+    config.text = ConfigDict()  # defaults are SONAR's
+    config.text.encoder = "sonar"  # "sonar", or MODULE:NAME of one's own
     config.text.dim = 1024
     config.text.depth = 24
     config.text.heads = 16

@@ -51,9 +51,9 @@ class LoadPair(grain.transforms.RandomMap):
             audio = augment.gain(audio, data.gain_db, rng)
         return {
             "audio": audio,
-            "samples": np.int32(samples),
+            "audio_lengths": np.int32(samples),
             "tokens": self.tokenizer.encode(caption, language, self.config.text.max_tokens),
-            "ids": np.int32(index),
+            "group_ids": np.int32(index),
         }
 
     def _draw(self, clip: Clip, language: str, rng: np.random.Generator):
@@ -81,8 +81,8 @@ def training_batches(
     clips before it repeats one. With `data.buckets`, a batch holds clips of one bucket.
 
     Yields:
-      "audio" float32 `[batch, samples]`, "samples" int32 `[batch]`, how many of them are the
-      clip's own, "tokens" int32 `[batch, max_tokens]` and "ids" int32 `[batch]`, the clip's number;
+      "audio" float32 `[batch, samples]`, "audio_lengths" int32 `[batch]`, how many of them are the
+      clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32 `[batch]`, the clip's number;
       batch is `config.batch_size / hosts`.
     """
     per_host = config.batch_size // hosts
@@ -137,11 +137,11 @@ def _seed(config: ConfigDict, bucket: int, pool: int) -> int:
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
-    """The beginning of each clip in order: "audio" and "samples" as for training, <= batch_size."""
+    """The beginning of each clip in order: "audio" and "audio_lengths" as for training, <= batch_size."""
 
     def load(path):
         audio, samples = read_clip(path, seconds)
-        return {"audio": audio, "samples": np.int32(samples)}
+        return {"audio": audio, "audio_lengths": np.int32(samples)}
 
     stream = grain.MapDataset.source(clips.paths).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)

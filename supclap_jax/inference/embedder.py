@@ -39,7 +39,7 @@ class Embedder:
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
         self._encode_audio = jax.jit(
             lambda variables, batch: model.apply(
-                variables, batch["audio"], batch["samples"], method="encode_audio"
+                variables, batch["audio"], batch["audio_lengths"], method="encode_audio"
             ),
             out_shardings=everywhere,
         )

@@ -189,9 +189,9 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeSt
     samples = round(config.audio.seconds * SAMPLE_RATE)
     shapes = {
         "audio": ((rows, samples), jnp.float32),
-        "samples": ((rows,), jnp.int32),
+        "audio_lengths": ((rows,), jnp.int32),
         "tokens": ((rows, config.text.max_tokens), jnp.int32),
-        "ids": ((rows,), jnp.int32),
+        "group_ids": ((rows,), jnp.int32),
     }
     return {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

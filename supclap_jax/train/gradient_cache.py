@@ -46,7 +46,7 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
             {"params": params, "batch_stats": batch_stats},
             batch["audio"],
             batch["tokens"],
-            batch["samples"],
+            batch["audio_lengths"],
             train=True,
             rngs={"dropout": key},
             **options,
@@ -69,7 +69,7 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
 
     def in_parts(params, batch_stats, batch, key):
         parts = jax.tree.map(lambda x: place(x.reshape(size, -1, *x.shape[1:])), batch)
-        indices = jnp.arange(parts["ids"].shape[1])
+        indices = jnp.arange(parts["group_ids"].shape[1])
 
         def part(i):
             take = partial(jax.lax.dynamic_index_in_dim, index=i, axis=1, keepdims=False)
@@ -100,8 +100,8 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
 
 def _moments(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Number of the clips' own frames; mean and variance over them, of each mel bin."""
-    x = log_mel(batch["audio"], batch["samples"])
-    frames = frame_count(batch["samples"])
+    x = log_mel(batch["audio"], batch["audio_lengths"])
+    frames = frame_count(batch["audio_lengths"])
     own = (jnp.arange(x.shape[1]) < frames[:, None])[..., None]
     return frames.sum(), x.mean((0, 1), where=own), x.var((0, 1), where=own)
 

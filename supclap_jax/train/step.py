@@ -48,7 +48,9 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
         towers_of = partial(towers, batch_stats=batch_stats, batch=batch, key=key)
         outputs, backward, new_batch_stats = jax.vjp(towers_of, params, has_aux=True)
         audio, text, logit_scale, _ = outputs
-        (_, metrics), (*by_outputs, radius_gradient) = loss(*outputs, batch["ids"], radius_params)
+        (_, metrics), (*by_outputs, radius_gradient) = loss(
+            *outputs, batch["group_ids"], radius_params
+        )
         (gradient,) = backward(tuple(by_outputs))
         metrics["temperature"] = 1 / logit_scale
         pairs = {"audio": (audio, text, by_outputs[0]), "text": (text, audio, by_outputs[1])}

@@ -13,7 +13,7 @@ import soundfile
 
 from supclap_jax.cli.main import main
 
-TINY = Path(__file__).parent / "tiny.py"
+TINY = Path(__file__).parents[1] / "tiny.py"
 
 
 @pytest.fixture

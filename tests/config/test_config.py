@@ -21,8 +21,8 @@ from supclap_jax.config import (
 )
 from supclap_jax.errors import ConfigError
 
-ROOT = Path(__file__).parents[1]
-GOLDEN = Path(__file__).parent / "golden" / "configs"
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parents[1] / "golden" / "configs"
 
 
 @pytest.mark.parametrize("recipe", ["soundscape", "audiocaps", "clotho", "pretrain"])

@@ -40,19 +40,21 @@ def test_shapes(clips, tokenizer, config):
     batch = take(clips, tokenizer, config, 1)[0]
     assert {name: (array.shape, array.dtype.name) for name, array in batch.items()} == {
         "audio": ((8, 16_000), "float32"),
-        "samples": ((8,), "int32"),
+        "audio_lengths": ((8,), "int32"),
         "tokens": ((8, 24), "int32"),
-        "ids": ((8,), "int32"),
+        "group_ids": ((8,), "int32"),
     }
 
 
 def test_every_example_is_of_its_clip(clips, tokenizer, config):
     """A crop of the clip's own file, one of its own captions; every clip once an epoch."""
     batches = take(clips, tokenizer, config)
-    ids = np.concatenate([batch["ids"] for batch in batches])
+    ids = np.concatenate([batch["group_ids"] for batch in batches])
     assert sorted(ids[:28]) == list(range(28))
     for batch in batches[:2]:
-        for audio, tokens, clip in zip(batch["audio"], batch["tokens"], batch["ids"], strict=True):
+        for audio, tokens, clip in zip(
+            batch["audio"], batch["tokens"], batch["group_ids"], strict=True
+        ):
             whole, _ = read_clip(clips.paths[clip], 2.0)
             starts = np.flatnonzero(whole[: 16_000 + 1] == audio[0])
             assert any(np.array_equal(whole[s : s + 16_000], audio) for s in starts)
@@ -67,7 +69,7 @@ def test_every_example_is_of_its_clip(clips, tokenizer, config):
 def test_epochs_differ_in_order_crop_and_caption(clips, tokenizer, config):
     batches = take(clips, tokenizer, config, 7)
     joined = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    first, second = (np.argsort(joined["ids"][part]) for part in (slice(28), slice(28, 56)))
+    first, second = (np.argsort(joined["group_ids"][part]) for part in (slice(28), slice(28, 56)))
     assert not np.array_equal(first, second)
     same_audio = (joined["audio"][:28][first] == joined["audio"][28:][second]).all(axis=1)
     same_tokens = (joined["tokens"][:28][first] == joined["tokens"][28:][second]).all(axis=1)
@@ -76,9 +78,9 @@ def test_epochs_differ_in_order_crop_and_caption(clips, tokenizer, config):
 
 
 def test_seed_changes_the_stream(clips, tokenizer, config):
-    first = take(clips, tokenizer, config, 1)[0]["ids"]
+    first = take(clips, tokenizer, config, 1)[0]["group_ids"]
     config.seed = 1
-    assert not np.array_equal(first, take(clips, tokenizer, config, 1)[0]["ids"])
+    assert not np.array_equal(first, take(clips, tokenizer, config, 1)[0]["group_ids"])
 
 
 @pytest.mark.parametrize("start", [1, 4])
@@ -100,7 +102,7 @@ def test_hosts_share_the_same_global_batches(clips, tokenizer, config, hosts):
     parts = [take(clips, tokenizer, config, host=h, hosts=hosts) for h in range(hosts)]
     for step, batch in enumerate(whole):
         shares = [part[step] for part in parts]
-        assert all(len(share["ids"]) == 8 // hosts for share in shares)
+        assert all(len(share["group_ids"]) == 8 // hosts for share in shares)
         joined = {name: np.concatenate([share[name] for share in shares]) for name in batch}
         assert_same([batch], [joined])
 
@@ -109,7 +111,7 @@ def test_audio_batches_are_the_clips_in_order(clips):
     batches = list(audio_batches(clips, 1.5, 12))
     assert [len(batch["audio"]) for batch in batches] == [12, 12, 4]
     expected = [read_clip(path, 1.5) for path in clips.paths]
-    for name, values in zip(("audio", "samples"), zip(*expected, strict=True), strict=True):
+    for name, values in zip(("audio", "audio_lengths"), zip(*expected, strict=True), strict=True):
         np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), values)
 
 
@@ -118,7 +120,7 @@ def test_batches_say_how_long_their_clips_are(clips, tokenizer, config):
         config.audio.seconds = 3.0
     batch = take(clips, tokenizer, config, 1)[0]
     evaluated = next(audio_batches(clips, 3.0, 8))
-    for audio, samples in ((batch["audio"], batch["samples"]), tuple(evaluated.values())):
+    for audio, samples in ((batch["audio"], batch["audio_lengths"]), tuple(evaluated.values())):
         assert audio.shape == (8, 48_000)
         assert samples.dtype == np.int32
         np.testing.assert_array_equal(samples, 32_000)
@@ -143,7 +145,9 @@ def test_a_mixed_pair_has_two_clips_and_both_captions(clips, tokenizer, config):
     config.text.max_tokens = 200
     plain = mixed = 0
     for batch in take(clips, tokenizer, config, 4):
-        for audio, tokens, clip in zip(batch["audio"], batch["tokens"], batch["ids"], strict=True):
+        for audio, tokens, clip in zip(
+            batch["audio"], batch["tokens"], batch["group_ids"], strict=True
+        ):
             whole, _ = read_clip(clips.paths[clip], 2.0)
             is_plain = any(
                 np.array_equal(whole[s : s + 16_000], audio)

@@ -84,7 +84,7 @@ def test_a_prepared_set_is_the_set_it_was_made_of(soundscape, tmp_path):
     assert clips.labels == files.labels
     assert clips.ids == tuple(path.name for path in files.paths)
     assert list(clips.captions) == list(languages)
-    for name in ("audio", "samples"):
+    for name in ("audio", "audio_lengths"):
         for mine, theirs in zip(
             audio_batches(clips.select([5, 1]), 1.5, 2),
             audio_batches(files.select([5, 1]), 1.5, 2),
@@ -145,7 +145,7 @@ def test_a_mixture_keeps_its_proportions_and_numbers_its_clips(folder, mixed, to
     mixture = open_training(folder, mixed.data.mixture, ENGLISH)
     assert [part[:2] for part in mixture.parts] == [(0, 10), (10, 22)]
     batches = take(mixture, tokenizer, mixed, 25)
-    ids = np.concatenate([batch["ids"] for batch in batches])
+    ids = np.concatenate([batch["group_ids"] for batch in batches])
     assert abs((ids < 10).mean() - 0.3) < 0.01
     for start, stop in ((0, 10), (10, 22)):  # each set passes through all its clips
         mine = ids[(ids >= start) & (ids < stop)]
@@ -153,7 +153,7 @@ def test_a_mixture_keeps_its_proportions_and_numbers_its_clips(folder, mixed, to
             these = mine[epoch * (stop - start) : (epoch + 1) * (stop - start)]
             assert sorted(these) == list(range(start, stop))
     for batch in batches[:2]:
-        for audio, clip in zip(batch["audio"], batch["ids"], strict=True):
+        for audio, clip in zip(batch["audio"], batch["group_ids"], strict=True):
             np.testing.assert_array_equal(audio, read_clip(mixture[int(clip)].audio, 1.0)[0])
 
 
@@ -180,7 +180,9 @@ def test_hosts_workers_and_start_change_nothing(buckets, folder, mixed, tokenize
     with mixed.unlocked():
         mixed.seed = 1
     other = take(mixture, tokenizer, mixed, 12)
-    assert any(set(a["ids"]) != set(b["ids"]) for a, b in zip(whole, other, strict=True))
+    assert any(
+        set(a["group_ids"]) != set(b["group_ids"]) for a, b in zip(whole, other, strict=True)
+    )
 
 
 def test_buckets_hold_clips_of_their_length(folder, config, tokenizer):
@@ -194,9 +196,9 @@ def test_buckets_hold_clips_of_their_length(folder, config, tokenizer):
     shapes = [batch["audio"].shape for batch in batches]
     assert sorted(shapes) == [(6, 8_000)] * 6 + [(6, 24_000)] * 3
     for batch in batches:
-        np.testing.assert_array_equal(batch["samples"], batch["audio"].shape[1])
-        assert ((batch["ids"] < 12) == (batch["audio"].shape[1] == 8_000)).all()
-    ids = np.concatenate([batch["ids"] for batch in batches])
+        np.testing.assert_array_equal(batch["audio_lengths"], batch["audio"].shape[1])
+        assert ((batch["group_ids"] < 12) == (batch["audio"].shape[1] == 8_000)).all()
+    ids = np.concatenate([batch["group_ids"] for batch in batches])
     assert (np.bincount(ids, minlength=18) == 3).all()
 
 
@@ -207,7 +209,7 @@ def test_mixup_mixes_clips_of_one_set(folder, mixed, tokenizer):
     captions = [mixture[clip].captions["eng_Latn"][0] for clip in range(22)]
     pairs = 0
     for batch in take(mixture, tokenizer, mixed, 4):
-        for tokens, clip in zip(batch["tokens"], batch["ids"], strict=True):
+        for tokens, clip in zip(batch["tokens"], batch["group_ids"], strict=True):
             mates = captions[:10] if clip < 10 else captions[10:]
             texts = [captions[clip], *(f"{captions[clip]} {mate}" for mate in mates)]
             rows = [tokenizer.encode(text, "eng_Latn", 64).tolist() for text in texts]

@@ -34,9 +34,9 @@ def counted_by_xla(config):
     samples = round(16_000 * config.audio.seconds)
     batch = {
         "audio": jax.ShapeDtypeStruct((config.batch_size, samples), jnp.float32),
-        "samples": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "audio_lengths": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
         "tokens": jax.ShapeDtypeStruct((config.batch_size, config.text.max_tokens), jnp.int32),
-        "ids": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "group_ids": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
     traced = make_train_step(config, mesh).trace(*abstract_states(config, mesh), batch)
     lowered = traced.lower(lowering_platforms=("tpu",))

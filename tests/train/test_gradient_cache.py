@@ -44,9 +44,9 @@ def make_batch(config):
     loudness = 10 ** rng.uniform(-3, 0, (config.batch_size, 1))
     return {
         "audio": (loudness * rng.normal(size=(config.batch_size, samples))).astype(np.float32),
-        "samples": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
+        "audio_lengths": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
         "tokens": tokens,
-        "ids": np.arange(config.batch_size, dtype=np.int32) % 14,
+        "group_ids": np.arange(config.batch_size, dtype=np.int32) % 14,
     }
 
 
@@ -132,8 +132,8 @@ def test_equals_one_loss_on_microbatches_with_keys_of_their_own(config, monkeypa
     batch, (params, _, statistics) = make_batch(config), make_variables(config)
     model, count = make_model(config), 2
 
-    x = np.asarray(log_mel(batch["audio"], batch["samples"]), np.float64)
-    frames = np.concatenate([x[i, : frame_count(n)] for i, n in enumerate(batch["samples"])])
+    x = np.asarray(log_mel(batch["audio"], batch["audio_lengths"]), np.float64)
+    frames = np.concatenate([x[i, : frame_count(n)] for i, n in enumerate(batch["audio_lengths"])])
     moments = {"mean": frames.mean(0), "var": frames.var(0)}
     new_statistics = jax.tree.map(
         lambda old, new: 0.99 * old + 0.01 * new, statistics, {"audio": {"input_norm": moments}}
@@ -148,10 +148,10 @@ def test_equals_one_loss_on_microbatches_with_keys_of_their_own(config, monkeypa
                 "batch_stats": {"audio": {"input_norm": jax.tree.map(np.float32, moments)}},
             }
             rngs = {"dropout": jax.random.fold_in(jax.random.key(1), i)}
-            inputs = (part[name] for name in ("audio", "tokens", "samples"))
+            inputs = (part[name] for name in ("audio", "tokens", "audio_lengths"))
             parts.append(model.apply(variables, *inputs, train=True, rngs=rngs))
         audio, text = (jnp.concatenate([part[side] for part in parts]) for side in (0, 1))
-        ids = np.concatenate([batch["ids"][i::count] for i in range(count)])
+        ids = np.concatenate([batch["group_ids"][i::count] for i in range(count)])
         return symmetric_info_nce(audio, text, parts[0][2], ids=jnp.asarray(ids))
 
     loss, gradient = jax.jit(jax.value_and_grad(objective))(params)

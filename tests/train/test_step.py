@@ -22,9 +22,9 @@ def make_batch(config, seed=0):
     samples = round(config.audio.seconds * 16_000)
     return {
         "audio": 0.1 * rng.normal(size=(config.batch_size, samples)).astype(np.float32),
-        "samples": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
+        "audio_lengths": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
         "tokens": tokens,
-        "ids": np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
+        "group_ids": np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
     }
 
 
@@ -70,14 +70,14 @@ def test_one_step_is_the_composition_of_its_parts(config):
     mesh = make_mesh(1, config.batch_size)
     initial, initial_radius = init_states(config, mesh)
     batch, model = make_batch(config), make_model(config)
-    ids = jnp.asarray(batch["ids"])
+    ids = jnp.asarray(batch["group_ids"])
 
     def objective(params, radius, statistics):
         (audio, text, scale, _), updated = model.apply(
             {"params": params, "batch_stats": statistics},
             batch["audio"],
             batch["tokens"],
-            batch["samples"],
+            batch["audio_lengths"],
             train=True,
             mutable=["batch_stats"],
         )

@@ -1,0 +1,51 @@
+"""Files that are rewritten: a reader finds the old content or the new, whole, whatever happens."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary file's path beside `path`, which takes its place when the block ends.
+
+    It is on disk before it does. If the block raises, `path` stays as it was and nothing is left;
+    a kill may leave the temporary file, whose name begins with a dot and ends with ".part".
+
+    Raises:
+      OSError: the file cannot be written, such as on a full disk.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
+    >>> with replacing(path) as unfinished:
+    ...     _ = unfinished.write_text("1 2 3")
+    >>> path.read_text()
+    '1 2 3'
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        _sync(unfinished)
+        os.replace(unfinished, path)
+        _sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file by `replacing`; text as UTF-8.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
