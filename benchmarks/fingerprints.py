@@ -1,10 +1,10 @@
 """What training and evaluation compute, as hashes: equal before and after a change of structure.
 
     python benchmarks/fingerprints.py record before.json
-    python benchmarks/fingerprints.py compare before.json      # exit code 1 and a list where they differ
+    python benchmarks/fingerprints.py compare before.json   # exit code 1, and what differs
 
-Hashes hold for one machine and one version of JAX. Where one differs, `--values=DIR` of both shows by
-how much: record and compare then keep and compare the arrays themselves.
+Hashes hold for one machine and one version of JAX. `--values=FILE.npz` in both keeps the arrays
+themselves, and says by how much they differ.
 """
 
 import argparse
@@ -171,10 +171,11 @@ def main() -> int:
         detail = ""
         if name in found and name in known and known[name].shape == found[name].shape:
             a, b = (np.asarray(x, np.float64) for x in (known[name], found[name]))
-            detail = f": up to {np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-30):.1e} of the largest"
-        print(
-            f"{name}{'' if name in before else ' (new)'}{'' if name in hashes else ' (gone)'}{detail}"
-        )
+            error = np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-30)
+            detail = f": up to {error:.1e} of the largest entry"
+        fate = "" if name in before else " (new)"
+        fate += "" if name in hashes else " (gone)"
+        print(f"{name}{fate}{detail}")
     print(f"{len(different)} of {len(before)} differ")
     return bool(different)
 

@@ -30,8 +30,8 @@ def resolve(key: str, reference: str) -> Any:
     except Exception as error:  # a user's module may raise any kind
         raise ConfigError(
             f"{key} is {reference!r}, but {module!r} cannot be imported "
-            f"({type(error).__name__}: {error}); expected MODULE:NAME, the module beside the recipe "
-            "or in a folder of PYTHONPATH"
+            f"({type(error).__name__}: {error}); expected MODULE:NAME, the module beside the "
+            "recipe or in a folder of PYTHONPATH"
         ) from error
     if not hasattr(found, name):
         raise ConfigError(f"{key} is {reference!r}, but {found.__file__} has no {name!r}")

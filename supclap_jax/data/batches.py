@@ -82,8 +82,8 @@ def training_batches(
 
     Yields:
       "audio" float32 `[batch, samples]`, "audio_lengths" int32 `[batch]`, how many of them are the
-      clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32 `[batch]`, the clip's number;
-      batch is `config.batch_size / hosts`.
+      clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32 `[batch]`, the clip's
+      number; batch is `config.batch_size / hosts`.
     """
     per_host = config.batch_size // hosts
     streams, weights = [], []
@@ -137,7 +137,7 @@ def _seed(config: ConfigDict, bucket: int, pool: int) -> int:
 
 
 def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
-    """The beginning of each clip in order: "audio" and "audio_lengths" as for training, <= batch_size."""
+    """The beginning of each clip in order: "audio" and "audio_lengths" as for training."""
 
     def load(path):
         audio, samples = read_clip(path, seconds)
