@@ -18,7 +18,7 @@ def forces(
       embedding: float `[batch, dim]`, text or audio, all pairs of the batch.
       positive: float `[batch, dim]`, the other side of each pair.
       gradient: `[batch, dim]`, of `supclap`'s loss with respect to `embedding`.
-      pull: `[batch, dim]`, "pull/text" or "pull/audio" of `supclap(..., pulls=True)`.
+      pull: `[batch, dim]`, "text" or "audio" of the pulls that `supclap(..., pulls=True)` gives.
 
     Returns:
       float32 `[batch]` each, times the batch size, so as to be forces of one example's own loss:

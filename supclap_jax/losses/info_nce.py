@@ -1,10 +1,9 @@
 """InfoNCE: each query's cross entropy against all keys of the batch."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses.base import Softmax
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
@@ -57,9 +56,9 @@ def info_nce(
     0.000136
     """
     check_pairs(query, key, ids, same_id)
-    plan = make_plan("softmax", query.shape[0], ids, same_id, axis_name, block_size)
-    if plan is None:
+    if block_size is None and not axis_name:
         return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
+    plan = make_plan(Softmax(), query.shape[0], ids, same_id, axis_name, block_size)
     return mean_loss(sweep(plan, query, key, logit_scale, ids=ids), axis_name)
 
 
@@ -85,14 +84,13 @@ def symmetric_info_nce(
     True
     """
     check_pairs(audio, text, ids, same_id)
-    plan = make_plan("softmax", audio.shape[0], ids, same_id, axis_name, block_size)
-    if plan is not None:
-        plan = dataclasses.replace(plan, both=True)
-        return mean_loss(sweep(plan, audio, text, logit_scale, ids=ids), axis_name)
-    scores = similarity(audio, text)
-    audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
-    text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))
-    return (audio_to_text + text_to_audio) / 2
+    if block_size is None and not axis_name:
+        scores = similarity(audio, text)
+        audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
+        text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))
+        return (audio_to_text + text_to_audio) / 2
+    plan = make_plan(Softmax(), audio.shape[0], ids, same_id, axis_name, block_size)
+    return mean_loss(sweep(plan, audio, text, logit_scale, ids=ids, both=True), axis_name)
 
 
 def _cross_entropy(

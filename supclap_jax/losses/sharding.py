@@ -1,22 +1,24 @@
 """The losses on global arrays: `sharded` wraps one in `jax.shard_map`, ring and all."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from supclap_jax.losses.tiles import axis_names
+from supclap_jax.losses.ring import axis_names
 
 ARRAYS = (jax.Array, np.ndarray, np.generic)
+EVERYWHERE = PartitionSpec()  # the same on all devices
 
 
 def sharded(
     loss_fn: Callable,
     mesh: Mesh,
     axis_name: str | tuple[str, ...] = "data",
+    *,
+    out_specs: Any = EVERYWHERE,
 ) -> Callable:
     """`loss_fn` as a function of global arrays, computed by all devices of a mesh together.
 
@@ -25,11 +27,13 @@ def sharded(
     are on every device. Works under plain `jax.jit`, `jax.grad` and with any layout of the inputs.
 
     Args:
-      loss_fn: takes `axis_name` as a keyword and returns scalars that are the same on every
-        device, and arrays of this device's pairs; such as `symmetric_info_nce`, or
+      loss_fn: takes `axis_name` as a keyword; such as `symmetric_info_nce`, or
         `functools.partial(supclap, block_size=1024)`.
       mesh: the devices.
       axis_name: one or several axes of the mesh; the batch is divided among them.
+      out_specs: how the results are laid out, as in `jax.shard_map`: one `PartitionSpec` for all of
+        them or one for each part. The default says that all are the same on every device;
+        `PartitionSpec(axis_name)` stands for arrays of each device's pairs, such as pulls.
 
     Returns:
       A function of the same arguments, without `axis_name`, and the same results. Arguments that
@@ -44,13 +48,13 @@ def sharded(
     """
     axes = axis_names(axis_name)
     over = axes[0] if len(axes) == 1 else axes
-    split, everywhere = PartitionSpec(over), PartitionSpec()
+    split = PartitionSpec(over)
 
     def on_global_arrays(*args: Any, **kwargs: Any) -> Any:
         given = {str(i): x for i, x in enumerate(args)} | kwargs
         arrays = {name: x for name, x in given.items() if _holds_arrays(x)}
         specs = {
-            name: split if isinstance(x, ARRAYS) and x.ndim else everywhere
+            name: split if isinstance(x, ARRAYS) and x.ndim else EVERYWHERE
             for name, x in arrays.items()
         }
 
@@ -66,10 +70,8 @@ def sharded(
         explicit = AxisType.Explicit in mesh.axis_types
         place = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
         arrays = {name: place(x, NamedSharding(mesh, specs[name])) for name, x in arrays.items()}
-        spread = partial(jax.shard_map, on_one_device, mesh=mesh, in_specs=(specs,))
-        results = jax.eval_shape(spread(out_specs=everywhere, check_vma=False), arrays)
-        out_specs = jax.tree.map(lambda x: split if x.ndim else everywhere, results)
-        return spread(out_specs=out_specs)(arrays)
+        on_mesh = jax.shard_map(on_one_device, mesh=mesh, in_specs=(specs,), out_specs=out_specs)
+        return on_mesh(arrays)
 
     return on_global_arrays
 

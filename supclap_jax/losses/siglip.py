@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses.base import Sigmoid
 from supclap_jax.losses.similarity import (
     check_pairs,
     other_pair_of_same_clip,
@@ -53,10 +54,9 @@ def siglip(
     0.013431
     """
     check_pairs(query, key, ids, same_id)
-    plan = make_plan("sigmoid", query.shape[0], ids, same_id, axis_name, block_size)
-    if plan is not None:
-        sides = sweep(plan, query, key, logit_scale, logit_bias, ids)
-        return mean_loss(sides, axis_name)
+    if block_size is not None or axis_name:
+        plan = make_plan(Sigmoid(), query.shape[0], ids, same_id, axis_name, block_size)
+        return mean_loss(sweep(plan, query, key, logit_scale, logit_bias, ids), axis_name)
     logits = similarity(query, key) * logit_scale + logit_bias
     batch = query.shape[0]
     positive = jnp.eye(batch, dtype=bool)

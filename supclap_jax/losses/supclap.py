@@ -1,18 +1,24 @@
 """The whole objective of SupCLAP: contrastive loss + alpha SVR + beta radius constraint."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses.base import BASES, BaseLoss, Side
+from supclap_jax.losses.batch_statistics import Recall, Summary
+from supclap_jax.losses.function_loss import Function, function_sides
+from supclap_jax.losses.ring import global_mean
 from supclap_jax.losses.similarity import check_pairs, distance
 from supclap_jax.losses.svr import radius_constraint, regularized_sides, support_vectors
-from supclap_jax.losses.sweep import global_mean, mean_loss, sweeps
-from supclap_jax.losses.tiles import Plan, make_plan
+from supclap_jax.losses.sweep import Job, Sides, mean_loss, sweeps
+from supclap_jax.losses.tiles import make_plan
 
-BASES = ("info_nce", "siglip")
+POSITIVE = {"text": "audio", "audio": "text"}  # what the support vectors of each side move towards
+
+Metrics = dict[str, jax.Array]
+Pulls = dict[str, jax.Array]
 
 
 def supclap(
@@ -22,7 +28,7 @@ def supclap(
     *,
     audio_radius: jax.Array | float | None = None,
     text_radius: jax.Array | float | None = None,
-    base: str = "info_nce",
+    base: str | BaseLoss | Function = "info_nce",
     logit_bias: jax.Array | float | None = None,
     direction: str = "both",
     alpha: float = 1.0,
@@ -33,12 +39,12 @@ def supclap(
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
     pulls: bool = False,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, Metrics | tuple[Metrics, Pulls]]:
     """`L = L_base + alpha L_svr + beta L_constraint` (SupCLAP, arXiv 2509.21033).
 
-    `L_base` is symmetric InfoNCE or SigLIP, `L_svr` is `svr` of the same loss in one direction,
-    `L_constraint` is `radius_constraint`, the mean of the directions in use. Without any radius
-    the loss is `L_base` alone.
+    `L_base` is symmetric InfoNCE, SigLIP or the mean of a loss of one's own in both directions,
+    `L_svr` is `svr` of the same loss in one direction, `L_constraint` is `radius_constraint`, the
+    mean of the directions in use. Without any radius the loss is `L_base` alone.
 
     Args:
       audio: float `[batch, dim]`, L2-normalised.
@@ -46,8 +52,11 @@ def supclap(
       logit_scale: scalar, 1 / temperature.
       audio_radius: scalar or `[batch]`; radius of the audio support vectors.
       text_radius: scalar or `[batch]`; radius of the text support vectors.
-      base: "info_nce" or "siglip".
-      logit_bias: scalar; SigLIP needs it, InfoNCE takes none.
+      base: "info_nce", "siglip", a `BaseLoss`, or a function `(query, key, logit_scale)` of one
+        direction that gives the loss `[batch]` of each query or their mean. A function sees whole
+        matrices, so `block_size` and `axis_name` are refused; it does not see `ids`, which then
+        count for the recall alone; for pulls see `function_sides`.
+      logit_bias: scalar; SigLIP needs it, InfoNCE and functions take none.
       direction: "both", "text_to_audio" (needs `text_radius`) or "audio_to_text"
         (needs `audio_radius`).
       alpha: weight of the SVR term.
@@ -63,72 +72,68 @@ def supclap(
         The objective takes one sweep over all pairs for the base loss, recall and summaries, and
         one for each direction of the SVR term, all on one trip round the ring (radii that are
         predicted from the first sweep need a second trip).
-      pulls: also return what `forces` needs to tell pull from push.
+      pulls: also return what `forces` needs to tell pull from push. The second result is then the
+        pair `(metrics, pulls)`, so that `has_aux` of `jax.grad` goes on working; on a mesh
+        `sharded` takes `out_specs=(P(), (P(), P(axis_name)))`.
 
     Returns:
       The loss, a float32 scalar, and metrics, float32 scalars without gradient: `loss`,
       `loss/base`, `distance` (mean), in-batch recall at 1 as a share in [0, 1]
       (`recall/text_to_audio`, `recall/audio_to_text`; ties count as misses), and with radii
       `loss/svr`, `loss/constraint` and, for each of text and audio in use, `radius/*_mean`,
-      `radius/*_std` and `contraction/*` (mean of 1 - R/d). With `pulls` also `pull/audio` and
-      `pull/text`, `[batch, dim]`: the part of the negative gradient of `loss` by which each pair's
-      own similarities attract its embeddings, support vectors included.
+      `radius/*_std` and `contraction/*` (mean of 1 - R/d). Pulls are `{"audio": [batch, dim],
+      "text": [batch, dim]}`, without gradient: the part of the negative gradient of `loss` by which
+      each pair's own similarities attract its embeddings, support vectors included.
 
     Raises:
       ValueError: an unknown option, a missing radius or bias, shapes that do not fit.
-      TypeError: embeddings that are not float, or ids that are not int.
+      TypeError: embeddings that are not float, ids that are not int, or a base that is no loss.
 
     >>> import jax.numpy as jnp
     >>> audio, text = jnp.eye(4), jnp.roll(jnp.eye(4), 1, axis=0)
-    >>> loss, metrics = supclap(audio, text, 14.0, audio_radius=0.3, text_radius=0.3)
-    >>> bool(jnp.isclose(loss, metrics["loss/base"] + metrics["loss/svr"]))
-    True
+    >>> loss, metrics = supclap(audio, text, 14.0, audio_radius=2**0.5, text_radius=2**0.5)
+    >>> {name: round(float(metrics[name]), 3) for name in ("loss/base", "loss/svr")}
+    {'loss/base': 14.0, 'loss/svr': 0.0}
     """
     check_pairs(audio, text, ids, same_id)
-    if base not in BASES:
-        raise ValueError(f"base is {base!r}; expected one of {BASES}")
-    if (logit_bias is None) == (base == "siglip"):
-        raise ValueError(f"logit_bias is {logit_bias} with base {base!r}; only siglip takes a bias")
+    base = _checked_base(base, logit_bias, axis_name, block_size)
     radii = {"audio": audio_radius, "text": text_radius}
     given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
         raise ValueError(f"predict_radii and {given[0]}_radius are given; expected one of them")
 
-    kind = "softmax" if base == "info_nce" else "sigmoid"
-    batch = audio.shape[0]
-    plan = make_plan(kind, batch, ids, same_id, axis_name, block_size)
-    plan = plan or Plan(kind, batch, same_id=None if ids is None else same_id, keep=True)
-    bias = 0.0 if logit_bias is None else logit_bias
-    trip = partial(sweeps, logit_scale=logit_scale, logit_bias=bias, ids=ids)
-    predicted = predict_radii is not None
-    base_plan = dataclasses.replace(plan, both=base == "info_nce", recall=True, summary=predicted)
-    base_job = (base_plan, audio, text)
-    if predicted:
-        ((of_audio, of_text),) = trip([base_job])
-        radii = predict_radii({"audio": of_audio["summary"], "text": of_text["summary"]})
-        radii = {side: radii.get(f"{side}_radius") for side in ("audio", "text")}
-    regularized = predicted or any(radius is not None for radius in radii.values())
-    sides = regularized_sides(direction, radii) if regularized else ()
-    pairs = {"text": (text, audio), "audio": (audio, text)}
-    svr_jobs = [
-        (plan, support_vectors(*pairs[side], radii[side]), pairs[side][1]) for side in sides
-    ]
-    if predicted:
-        svr_sweeps = trip(svr_jobs)
+    embeddings = {"audio": audio, "text": text}
+    contrast = partial(function_sides, base, pulls=pulls)
+    if isinstance(base, BaseLoss):
+        plan = make_plan(base, audio.shape[0], ids, same_id, axis_name, block_size)
+        contrast = partial(sweeps, plan, logit_bias=0.0 if logit_bias is None else logit_bias)
+    contrast = partial(contrast, keys=embeddings, logit_scale=logit_scale, ids=ids)
+
+    base_job = Job(audio, "text", both=True, statistics=(Recall(),))  # audio: rows, text: columns
+    if predict_radii is None:
+        sides = regularized_sides(direction, radii) if given else ()
+        of_base, *of_svr = contrast([base_job, *_svr_jobs(embeddings, radii, sides)])
     else:
-        (of_audio, of_text), *svr_sweeps = trip([base_job, *svr_jobs])
+        (of_base,) = contrast([base_job._replace(statistics=(Recall(), Summary()))])
+        predicted = predict_radii(
+            {"audio": of_base.rows["summary"], "text": of_base.columns["summary"]}
+        )
+        radii = {side: predicted.get(f"{side}_radius") for side in embeddings}
+        sides = regularized_sides(direction, radii)
+        of_svr = contrast(_svr_jobs(embeddings, radii, sides))
+    svr_rows = {side: found.rows for side, found in zip(sides, of_svr, strict=True)}
 
     mean = partial(global_mean, axis_name=axis_name)
-    loss = base_loss = mean_loss((of_audio, of_text), axis_name)
     apart = distance(audio, text)
+    loss = base_loss = mean_loss(of_base, axis_name)
     metrics = {
         "loss/base": base_loss,
         "distance": mean(apart),
-        "recall/audio_to_text": mean(of_audio["hit"]),
-        "recall/text_to_audio": mean(of_text["hit"]),
+        "recall/audio_to_text": mean(of_base.rows["hit"]),
+        "recall/text_to_audio": mean(of_base.columns["hit"]),
     }
     if sides:
-        svr_loss = sum(mean(rows["loss"]) for rows, _ in svr_sweeps) / len(sides)
+        svr_loss = sum(mean(rows["loss"]) for rows in svr_rows.values()) / len(sides)
         constraint = sum(
             radius_constraint(radii[side], apart, axis_name=axis_name) for side in sides
         ) / len(sides)
@@ -137,29 +142,53 @@ def supclap(
         for side in sides:
             metrics |= _radius_metrics(side, radii[side], apart, mean)
     metrics["loss"] = loss
-    if pulls:
-        strengths = [side["pull"] for side in (of_audio, of_text) if "pull" in side]
-        base_strength = sum(strengths) / len(strengths)
-
-        def attraction(audio, text):
-            """Its gradient is the pull: own similarities, times what each is worth to the loss."""
-            total = mean(base_strength * _row_dot(audio, text))
-            pairs = {"text": (text, audio), "audio": (audio, text)}
-            for side, (rows, _) in zip(sides, svr_sweeps, strict=True):
-                anchor, positive = pairs[side]
-                moved = support_vectors(anchor, positive, radii[side])
-                total += alpha / len(sides) * mean(rows["pull"] * _row_dot(moved, positive))
-            return total
-
-        of_pairs = jax.grad(attraction, argnums=(0, 1))(audio, text)
-        metrics |= dict(zip(("pull/audio", "pull/text"), of_pairs, strict=True))
-
-    return loss, jax.lax.stop_gradient(metrics)
+    metrics = jax.lax.stop_gradient(metrics)
+    if not pulls:
+        return loss, metrics
+    found = _pulls(embeddings, radii, of_base, svr_rows, alpha, mean)
+    return loss, (metrics, jax.lax.stop_gradient(found))
 
 
-def _row_dot(x: jax.Array, y: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return jnp.sum(x.astype(wide) * y.astype(wide), axis=1)
+def _checked_base(
+    base: str | BaseLoss | Function,
+    logit_bias: jax.Array | float | None,
+    axis_name: str | tuple[str, ...] | None,
+    block_size: int | str | None,
+) -> BaseLoss | Function:
+    """The loss that `base` names or is, if the other options fit it."""
+    loss = BASES.get(base) if isinstance(base, str) else base
+    if loss is None:
+        raise ValueError(f"base is {base!r}; expected one of {tuple(BASES)}, or a loss itself")
+    if not isinstance(loss, BaseLoss):
+        if isinstance(loss, type) or not callable(loss):
+            raise TypeError(f"base is {base!r}; expected a name, a BaseLoss or a function")
+        if axis_name or block_size is not None:
+            raise ValueError(
+                f"base is the function {base}, which sees whole matrices; leave out block_size and "
+                "axis_name, since tiles and rings need a BaseLoss object"
+            )
+    takes_bias = isinstance(loss, BaseLoss) and loss.takes_bias
+    if (logit_bias is not None) != takes_bias:
+        raise ValueError(
+            f"logit_bias is {logit_bias}, but base {base!r} "
+            f"{'needs a' if takes_bias else 'takes no'} bias"
+        )
+    return loss
+
+
+def _svr_jobs(
+    embeddings: dict[str, jax.Array],
+    radii: dict[str, jax.Array | float | None],
+    sides: tuple[str, ...],
+) -> list[Job]:
+    """The support vectors of each side in use, against the embeddings they move towards."""
+    return [
+        Job(
+            support_vectors(embeddings[side], embeddings[POSITIVE[side]], radii[side]),
+            POSITIVE[side],
+        )
+        for side in sides
+    ]
 
 
 def _radius_metrics(
@@ -167,7 +196,7 @@ def _radius_metrics(
     radius: jax.Array | float,
     apart: jax.Array,
     mean: Callable[[jax.Array], jax.Array],
-) -> dict[str, jax.Array]:
+) -> Metrics:
     radius = jnp.asarray(radius)
     share = jnp.where(apart > 0, radius / jnp.where(apart > 0, apart, 1), 0)
     centre = mean(radius)
@@ -176,3 +205,31 @@ def _radius_metrics(
         f"radius/{side}_std": jnp.sqrt(mean((radius - centre) ** 2)),
         f"contraction/{side}": mean(1 - share),
     }
+
+
+def _pulls(
+    embeddings: dict[str, jax.Array],
+    radii: dict[str, jax.Array | float | None],
+    of_base: Sides,
+    svr_rows: dict[str, Side],
+    alpha: float,
+    mean: Callable[[jax.Array], jax.Array],
+) -> Pulls:
+    """The gradient of all own similarities, times what each is worth to the loss."""
+    strengths = [side["pull"] for side in of_base if "pull" in side]
+    base_strength = sum(strengths) / len(strengths)
+
+    def attraction(embeddings):
+        total = mean(base_strength * _row_dot(embeddings["audio"], embeddings["text"]))
+        for side, rows in svr_rows.items():
+            (job,) = _svr_jobs(embeddings, radii, (side,))
+            own = _row_dot(job.query, embeddings[job.key])
+            total += alpha / len(svr_rows) * mean(rows["pull"] * own)
+        return total
+
+    return jax.grad(attraction)(embeddings)
+
+
+def _row_dot(x: jax.Array, y: jax.Array) -> jax.Array:
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.sum(x.astype(wide) * y.astype(wide), axis=1)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from supclap_jax.losses.ring import global_mean
 from supclap_jax.losses.similarity import distance
-from supclap_jax.losses.sweep import global_mean
 
 SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 

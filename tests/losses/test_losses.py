@@ -1,4 +1,4 @@
-"""Properties that hold for every loss: symmetry, ids, precision, edges and errors."""
+"""The dense forms: symmetry, ids, precision, edges; metrics by hand; errors of every loss."""
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,6 @@ LOSSES = {
     "info_nce": lambda audio, text, **ids: info_nce(audio, text, 14.0, **ids),
     "symmetric_info_nce": lambda audio, text, **ids: symmetric_info_nce(audio, text, 14.0, **ids),
     "siglip": lambda audio, text, **ids: siglip(audio, text, 10.0, -10.0, **ids),
-    "supclap": lambda audio, text, **ids: supclap(
-        audio, text, 14.0, audio_radius=0.2, text_radius=0.1, **ids
-    )[0],
-    "supclap_siglip": lambda audio, text, **ids: supclap(
-        audio, text, 10.0, base="siglip", logit_bias=-10.0, audio_radius=0.2, text_radius=0.1, **ids
-    )[0],
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
@@ -45,12 +39,12 @@ def test_distinct_ids_change_nothing(loss, same_id):
 
 @every_loss
 def test_bfloat16_accumulates_in_float32(loss):
-    """bf16 products are exact in float32, so only the support vectors' own rounding may show."""
+    """bf16 products are exact in float32: only the order of sums may show."""
     audio, text = unit_rows(0, dim=512), unit_rows(1, dim=512)
     low = audio.astype(jnp.bfloat16), text.astype(jnp.bfloat16)
     value = loss(*low)
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, loss(*(x.astype(jnp.float32) for x in low)), rtol=2e-3)
+    np.testing.assert_allclose(value, loss(*(x.astype(jnp.float32) for x in low)), rtol=1e-5)
 
 
 @every_loss
@@ -85,7 +79,7 @@ def test_supclap_metrics():
     audio = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     text = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     radii = {"audio_radius": jnp.array([0.0, 0.5, 1.0]), "text_radius": 0.5}
-    loss, metrics = supclap(audio, text, 2.0, alpha=0.5, beta=0.1, **radii)
+    _, metrics = supclap(audio, text, 2.0, **radii)
     root = 2**0.5
     expected = {
         "recall/text_to_audio": 1 / 3,
@@ -101,27 +95,6 @@ def test_supclap_metrics():
     }
     for name, value in expected.items():
         assert float(metrics[name]) == pytest.approx(value, rel=1e-6), name
-    parts = metrics["loss/base"] + 0.5 * metrics["loss/svr"] + 0.1 * metrics["loss/constraint"]
-    assert float(loss) == pytest.approx(float(parts), rel=1e-6)
-
-
-def test_in_batch_recall_counts_ties_as_misses():
-    same = jnp.tile(unit_rows(0)[:1], (4, 1))
-    assert supclap(same, same, 14.0)[1]["recall/text_to_audio"] == 0
-    of_one_clip = supclap(same, same, 14.0, ids=jnp.zeros(4, jnp.int32))[1]
-    assert of_one_clip["recall/text_to_audio"] == 1
-
-
-def test_radii_have_the_gradient_of_the_objective():
-    """Central differences of the float64 objective."""
-    with jax.enable_x64(True):
-        audio, text = unit_rows(0).astype(jnp.float64), unit_rows(1).astype(jnp.float64)
-
-        def objective(radius):
-            return supclap(audio, text, 14.0, text_radius=radius, direction="text_to_audio")[0]
-
-        slope = (objective(0.4 + 1e-5) - objective(0.4 - 1e-5)) / 2e-5
-        assert float(jax.grad(objective)(0.4)) == pytest.approx(float(slope), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +107,9 @@ def test_radii_have_the_gradient_of_the_objective():
         (lambda x: siglip(x, x, 1.0, 0.0, ids=jnp.arange(4)), ValueError, r"ids have shape \(4,\)"),
         (lambda x: info_nce(x, x, 1.0, ids=jnp.ones(3)), TypeError, "ids are float32"),
         (lambda x: supclap(x, x, 1.0, base="clip"), ValueError, "base is 'clip'"),
-        (lambda x: supclap(x, x, 1.0, base="siglip"), ValueError, "logit_bias is None"),
-        (lambda x: supclap(x, x, 1.0, logit_bias=0.0), ValueError, "only siglip takes a bias"),
+        (lambda x: supclap(x, x, 1.0, base="siglip"), ValueError, "'siglip' needs a bias"),
+        (lambda x: supclap(x, x, 1.0, logit_bias=0.0), ValueError, "'info_nce' takes no bias"),
+        (lambda x: supclap(x, x, 1.0, base=3), TypeError, "base is 3; expected a name"),
         (lambda x: supclap(x, x, 1.0, text_radius=0.1), ValueError, "audio_radius is None"),
     ],
 )

@@ -1,0 +1,224 @@
+"""The base losses: all that a sweep asks of one, in one object each.
+
+A tile holds `scores [rows, columns]` with `s_ij = q_i . k_j`. The own pairs (the diagonal) never
+enter a tile's sums: `own_i = q_i . k_i` is a row-wise dot outside. What a sweep keeps of each row
+or column is a side: a dict of arrays `[pairs, ...]`.
+"""
+
+import abc
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Side = dict[str, jax.Array]  # arrays [pairs, ...] of the rows or of the columns
+
+
+class Tile(NamedTuple):
+    """One tile of the similarities, as its rows or its columns see it.
+
+    Attributes:
+      scores: `[rows, columns]`, the dot products.
+      own: bool `[rows, columns]`, own pairs.
+      same: bool `[rows, columns]`, other pairs of the same clip.
+      used: bool `[rows, columns]`, the pairs in a loss's sums: not own pairs and, with `same_id`
+        "ignore", not those of the same clip.
+      same_id: what other pairs of the same clip are: "positive", "ignore"; None without ids.
+      axis: which axis a statistic reduces: 1 for one of rows, 0 for one of columns.
+      pairs: what is known of the rows or columns: "own" `[pairs]`, their own similarity; backward
+        also what `BaseLoss.saved` gave.
+      scale: scalar; logits are `scale * scores + bias`.
+      bias: scalar, zero unless the loss takes one.
+    """
+
+    scores: jax.Array
+    own: jax.Array
+    same: jax.Array
+    used: jax.Array
+    same_id: str | None
+    axis: int
+    pairs: Side
+    scale: jax.Array
+    bias: jax.Array
+
+    def spread(self, of_pairs: jax.Array) -> jax.Array:
+        """One value a row or column `[pairs]`, in a shape that broadcasts over the tile."""
+        return jnp.expand_dims(of_pairs, self.axis)
+
+
+class BaseLoss(abc.ABC):
+    """A contrastive loss as a sweep over tiles computes it; subclasses are frozen dataclasses.
+
+    For each row, and where wanted for each column, `start` and `gather` keep statistics of the
+    tiles, `finish` sums them up and `outcomes` gives the loss. The sweep's gradient is that of the
+    finished statistics: `saved` says what the backward tiles need, `slopes` their gradient. The
+    gradient through the own similarities is that of `outcomes`, which JAX differentiates.
+
+    Attributes:
+      takes_bias: whether the logits have a bias, which learns.
+      symmetric: whether the loss of rows is that of columns as well: one sum over all pairs.
+    """
+
+    takes_bias = False
+    symmetric = False
+
+    def has_loss(self, axis: int, both: bool) -> bool:
+        """Whether rows (axis 1) or columns (axis 0) have a loss, in one direction or in both."""
+        return axis == 1 or (both and not self.symmetric)
+
+    def sums_all_negatives(self, same_id: str | None) -> bool:
+        """Whether a finished side has "others" `[pairs]`, which a summary then makes use of.
+
+        That is `log sum_j exp(scale (s_ij - own_i))` over all j but i, those of the same clip too.
+        """
+        return False
+
+    @abc.abstractmethod
+    def start(self, same_id: str | None, batch: int, dtype: jnp.dtype) -> Side:
+        """The statistics `[batch]` of no pairs at all."""
+
+    @abc.abstractmethod
+    def gather(self, tile: Tile, side: Side) -> Side:
+        """This loss's statistics in `side`, with one more tile taken in."""
+
+    def finish(self, side: Side, scale: jax.Array) -> Side:
+        """`side`, with what all tiles' statistics amount to in their place."""
+        return side
+
+    @abc.abstractmethod
+    def saved(self, side: Side, cotangent: Side) -> Side:
+        """What the backward tiles need of each row or column, from a finished side."""
+
+    @abc.abstractmethod
+    def slopes(self, tile: Tile) -> jax.Array:
+        """The gradient of one side's losses with respect to a tile's logits."""
+
+    def scale_correction(self, pairs: Side) -> jax.Array | float:
+        """What the gradient of `scale` lacks after the sum of each slope times its similarity."""
+        return 0.0
+
+    @abc.abstractmethod
+    def outcomes(self, side: Side, own: jax.Array, scale: jax.Array, bias: jax.Array) -> Side:
+        """From a finished side "loss" and "pull", `[pairs]` each.
+
+        The pull is by how much the loss falls as the own similarity grows.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax(BaseLoss):
+    """InfoNCE: cross entropy over all keys.
+
+    With `z_i = log sum_{j != i} exp(scale (s_ij - own_i))`, which is "others", the cross entropy of
+    row i is `log(1 + exp z_i)`, which keeps its digits when the loss is nearly zero. "target" is
+    the mean logit of the positives above the own one; there only with `same_id` "positive".
+    """
+
+    def sums_all_negatives(self, same_id):
+        return same_id != "ignore"
+
+    def start(self, same_id, batch, dtype):
+        nothing, lowest = jnp.zeros(batch, dtype), jnp.full(batch, jnp.finfo(dtype).min, dtype)
+        side = {"peak": lowest, "total": nothing}
+        return side | {"same": nothing, "count": nothing} if same_id == "positive" else side
+
+    def gather(self, tile, side):
+        margin = tile.scores - tile.spread(tile.pairs["own"])
+        logits = jnp.where(tile.used, margin * tile.scale, -jnp.inf)
+        peak, total = add_exponentials(side["peak"], side["total"], logits, tile.axis)
+        gathered = {"peak": peak, "total": total}
+        if tile.same_id == "positive":
+            same = jnp.sum(jnp.where(tile.same, margin, 0), tile.axis)
+            gathered["same"] = side["same"] + same
+            gathered["count"] = side["count"] + jnp.sum(tile.same, tile.axis)
+        return gathered
+
+    def finish(self, side, scale):
+        side = dict(side)
+        side["others"] = side.pop("peak") + jnp.log(side.pop("total"))
+        if "same" in side:
+            side["target"] = scale * side.pop("same") / (side["count"] + 1)
+        return side
+
+    def saved(self, side, cotangent):
+        saved = {"slope": cotangent["others"], "others": side["others"]}
+        if "target" in side:
+            saved["count"] = side["count"]
+            saved["target_slope"] = cotangent["target"] / (side["count"] + 1)
+        return saved
+
+    def slopes(self, tile):
+        pairs = tile.pairs
+        margin = (tile.scores - tile.spread(pairs["own"])) * tile.scale
+        share = jnp.exp(margin - tile.spread(pairs["others"]))
+        slope = jnp.where(tile.used, tile.spread(pairs["slope"]) * share, 0)
+        if tile.same_id == "positive":
+            slope += jnp.where(tile.same, tile.spread(pairs["target_slope"]), 0)
+        return slope
+
+    def scale_correction(self, pairs):
+        """Its logits are `scale (s_ij - own_i)`: the slopes times `own_i` go off again."""
+        weight = pairs["slope"]
+        if "target_slope" in pairs:
+            weight += pairs["target_slope"] * pairs["count"]
+        return -jnp.sum(weight * pairs["own"])
+
+    def outcomes(self, side, own, scale, bias):
+        # Zero in value: the sweep held `own` fixed, its gradient enters here.
+        moved = scale * (lax.stop_gradient(own) - own)
+        loss = jax.nn.softplus(side["others"] + moved)
+        pull = scale * jax.nn.sigmoid(side["others"])
+        if "target" in side:
+            share = side["count"] / (side["count"] + 1)
+            loss -= side["target"] + moved * share
+            pull -= scale * share
+        return {"loss": loss, "pull": pull}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid(BaseLoss):
+    """SigLIP: every pair is a binary classification of its own."""
+
+    takes_bias = True
+    symmetric = True
+
+    def start(self, same_id, batch, dtype):
+        return {"softplus": jnp.zeros(batch, dtype)}
+
+    def gather(self, tile, side):
+        logits = tile.scores * tile.scale + tile.bias
+        if tile.same_id == "positive":
+            logits = jnp.where(tile.same, -logits, logits)
+        losses = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+        return {"softplus": side["softplus"] + jnp.sum(jnp.where(tile.used, losses, 0), tile.axis)}
+
+    def saved(self, side, cotangent):
+        return {"slope": cotangent["softplus"]}
+
+    def slopes(self, tile):
+        logits, slope = tile.scores * tile.scale + tile.bias, tile.spread(tile.pairs["slope"])
+        if tile.same_id == "positive":
+            logits = jnp.where(tile.same, -logits, logits)
+            slope = jnp.where(tile.same, -slope, slope)
+        return jnp.where(tile.used, slope * jax.nn.sigmoid(logits), 0)
+
+    def outcomes(self, side, own, scale, bias):
+        logits = own * scale + bias
+        return {
+            "loss": side["softplus"] + jax.nn.softplus(-logits),
+            "pull": scale * jax.nn.sigmoid(-logits),
+        }
+
+
+BASES = {"info_nce": Softmax(), "siglip": Sigmoid()}
+
+
+def add_exponentials(
+    peak: jax.Array, total: jax.Array, logits: jax.Array, axis: int
+) -> tuple[jax.Array, jax.Array]:
+    """`total exp(peak)` plus the sum of `exp(logits)`, in the same form, with the new peak."""
+    highest = jnp.maximum(peak, jnp.max(logits, axis))
+    added = jnp.sum(jnp.exp(logits - jnp.expand_dims(highest, axis)), axis)
+    return highest, total * jnp.exp(peak - highest) + added

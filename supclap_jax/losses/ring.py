@@ -1,0 +1,64 @@
+"""Devices of a mesh, inside `jax.shard_map`: the ring that blocks travel, and global means."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Tree = Any
+
+
+def axis_names(axis_name: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The axes as a tuple; empty for None."""
+    return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
+
+
+def device_count(axes: tuple[str, ...]) -> int:
+    return lax.axis_size(axes) if axes else 1
+
+
+def global_mean(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Array:
+    """The mean of all entries on all devices of `axis_name`, the same on each of them."""
+    mean = jnp.mean(x)
+    return lax.pmean(mean, axis_names(axis_name)) if axis_name else mean
+
+
+def ring(
+    axes: tuple[str, ...], visit: Callable, blocks: Tree, cargo: Tree, home: Tree
+) -> tuple[Tree, Tree]:
+    """`cargo, home = visit(blocks, cargo, home)` for every device's blocks and their cargo.
+
+    Blocks and cargo move one device on after each visit; after the last the cargo is home.
+    """
+    devices = device_count(axes)
+    if devices == 1:
+        return visit(blocks, cargo, home)
+    route = [(i, (i + 1) % devices) for i in range(devices)]
+
+    def send(tree):
+        return jax.tree.map(lambda x: lax.ppermute(x, axes, route), tree)
+
+    def step(_, carry):
+        blocks, cargo, home = carry
+        upcoming = send(blocks)  # needs nothing of the visit: the transfer hides behind it
+        cargo, home = visit(blocks, cargo, home)
+        return upcoming, send(cargo), home
+
+    return lax.fori_loop(0, devices, step, (blocks, cargo, home))[1:]
+
+
+def varying(x: jax.Array) -> frozenset[str]:
+    """Mesh axes on whose devices `x` may differ; empty outside of `jax.shard_map`."""
+    return jax.typeof(x).manual_axis_type.varying
+
+
+def vary(tree: Tree, axes: Iterable[str]) -> Tree:
+    """The same arrays, typed as different on the devices of `axes` (inside `jax.shard_map`)."""
+
+    def vary_one(x):
+        missing = tuple(set(axes) - varying(x))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(vary_one, tree)

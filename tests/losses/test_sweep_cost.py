@@ -1,0 +1,138 @@
+"""Work, memory and transfers of the sweeps, from the traced and the compiled program."""
+
+import importlib.util
+import math
+import os
+from functools import partial
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from supclap_jax.losses import info_nce, sharded, siglip, supclap, symmetric_info_nce
+from tests.losses.problems import DIM, make_mesh, problem
+
+pytestmark = pytest.mark.slow
+
+OPTIMIZED = True
+
+
+def predict(summaries):
+    """Some smooth function of all eight statistics."""
+    weight = jnp.linspace(-0.02, 0.03, 8)
+    return {
+        f"{side}_radius": 0.2 + jnp.sum(summary * weight, 1) for side, summary in summaries.items()
+    }
+
+
+def operations(jaxpr):
+    """Operations of all matrix products, loops counted as often as they run."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            contracted = equation.params["dimension_numbers"][0][0]
+            inner = math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+            total += 2 * inner * equation.outvars[0].aval.size
+        inside = sum(operations(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params))
+        total += inside * equation.params.get("length", 1)
+    return total
+
+
+def fused(audio, text, scale, **options):
+    return supclap(audio, text, scale, predict_radii=predict, **options)[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "forward"),
+    [
+        (symmetric_info_nce, 1),
+        (info_nce, 1),
+        (lambda a, t, s, **options: siglip(a, t, s, -5.0, **options), 1),
+        (fused, 3),
+    ],
+)
+@pytest.mark.parametrize("devices", [1, 4])
+def test_number_of_products(loss, forward, devices):
+    """One product of `batch x batch x dim` for each sweep, and three more for its gradients."""
+    audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
+    loss = sharded(partial(loss, block_size=5), make_mesh((devices,)))
+    unit = 2 * 32 * 32 * DIM / devices
+    value = jax.make_jaxpr(loss)(audio, text, scale)
+    gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1, 2)))(audio, text, scale)
+    assert operations(value.jaxpr) == forward * unit
+    assert operations(gradient.jaxpr) == 4 * forward * unit
+
+
+def transfers(jaxpr, size):
+    """Transfers to the next device of arrays as large as a block of keys."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "ppermute":
+            total += sum(x.aval.size == size for x in equation.invars)
+        total += sum(
+            transfers(sub, size) for sub in jax.extend.core.jaxprs_in_params(equation.params)
+        )
+    return total
+
+
+def bilateral(audio, text, scale, **options):
+    return supclap(audio, text, scale, audio_radius=0.2, text_radius=0.3, **options)[0]
+
+
+@pytest.mark.parametrize(("loss", "keys"), [(symmetric_info_nce, 1), (bilateral, 2)])
+def test_keys_travel_once_for_all_sweeps(loss, keys):
+    """Forward every distinct block of keys moves on once a turn, backward with its gradient."""
+    arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3]]
+    loss = sharded(partial(loss, block_size=5), make_mesh((4,)))
+    assert transfers(jax.make_jaxpr(loss)(*arguments).jaxpr, 8 * DIM) == keys
+    gradient = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments)
+    assert transfers(gradient.jaxpr, 8 * DIM) == 3 * keys
+
+
+def test_auto_needs_three_products_where_the_matrix_is_small():
+    audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
+    loss = partial(symmetric_info_nce, block_size="auto")
+    gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1)))(audio, text, scale)
+    assert operations(gradient.jaxpr) == 3 * 2 * 32 * 32 * DIM
+
+
+def temporaries(loss, batch, dim=64, dtype=jnp.float32, shardings=(None,) * 3):
+    shapes = ((batch, dim), (batch, dim), ())
+    dtypes = (dtype, dtype, jnp.float32)
+    structs = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for shape, dtype, sharding in zip(shapes, dtypes, shardings, strict=True)
+    ]
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(*structs).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("loss", [symmetric_info_nce, fused])
+def test_memory_is_linear_in_the_batch(loss):
+    small, large = (temporaries(partial(loss, block_size=256), batch) for batch in (4096, 8192))
+    assert large <= 2.2 * small
+    assert large <= temporaries(loss, 8192) / 20
+
+
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+def test_memory_is_linear_in_the_batch_on_a_tpu():
+    """Compiled ahead of time for eight chips."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    from jax.experimental import topologies
+
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
+    mesh = jax.sharding.Mesh(np.array(topology.devices), ("data",))
+    split, everywhere = (
+        jax.sharding.NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ())
+    )
+    loss = sharded(partial(symmetric_info_nce, block_size=1024), mesh)
+    small, large = (
+        temporaries(loss, batch, 256, jnp.bfloat16, (split, split, everywhere))
+        for batch in (2**16, 2**17)
+    )
+    assert large <= 2.2 * small
