@@ -1,31 +1,22 @@
 """The configuration of a run: its fields, their checks, and the recipes that set them."""
 
-from supclap_jax.config.fields import (
-    CHOICES,
-    LANGUAGES,
-    USED,
-    VARIANTS,
-    changed_keys,
-    default,
-    flatten,
-    load,
-    nearest_key,
-    save,
-    set_variant,
-    validate,
-)
+from supclap_jax.config.fields import FIELDS, LANGUAGES
+from supclap_jax.config.recipes import VARIANTS, read_config, set_variant
+from supclap_jax.config.stored import load, to_json
+from supclap_jax.config.validation import validate
+from supclap_jax.config.values import changed_keys, default, flatten, nearest_key
 
 __all__ = [
-    "CHOICES",
+    "FIELDS",
     "LANGUAGES",
-    "USED",
     "VARIANTS",
     "changed_keys",
     "default",
     "flatten",
     "load",
     "nearest_key",
-    "save",
+    "read_config",
     "set_variant",
+    "to_json",
     "validate",
 ]

@@ -27,12 +27,12 @@ def resolve(key: str, reference: str) -> Any:
     module, _, name = reference.partition(":")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # a user's module may raise any kind
+    except (Exception, SystemExit) as error:  # a user's module may raise any kind
         raise ConfigError(
             f"{key} is {reference!r}, but {module!r} cannot be imported "
             f"({type(error).__name__}: {error}); expected MODULE:NAME, the module beside the "
             "recipe or in a folder of PYTHONPATH"
         ) from error
     if not hasattr(found, name):
-        raise ConfigError(f"{key} is {reference!r}, but {found.__file__} has no {name!r}")
+        raise ConfigError(f"{key} is {reference!r}, but module {module!r} has no {name!r}")
     return getattr(found, name)
