@@ -1,18 +1,21 @@
-"""The dual encoder: CED for audio, SONAR for text, one projection each, and the temperature."""
+"""The dual encoder: one for audio, one for text, a projection each, and the temperature."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Sharding
+from ml_collections import ConfigDict
 
-from supclap_jax.models.ced import CED
-from supclap_jax.models.log_mel import frame_count, log_mel
-from supclap_jax.models.sonar import SonarTextEncoder
+from supclap_jax.config.base_loss import takes_bias
+from supclap_jax.errors import ConfigError
+from supclap_jax.models.registry import audio_encoder, text_encoder
 from supclap_jax.models.transformer import place
 
+TOWERS = ("audio", "text")
 FROZEN = "frozen"  # the name of frozen encoders' embeddings in policies of `jax.checkpoint`
 
 
@@ -35,8 +38,9 @@ class DualEncoder(nn.Module):
     """Audio and text in one space.
 
     Attributes:
-      audio: encoder of log-mel spectrograms.
-      text: encoder of tokens.
+      audio: module of an `AudioEncoder`.
+      text: module of a `TextEncoder`.
+      frontend: of the `AudioEncoder`.
       projection_dim: size of the common space.
       temperature: initial temperature tau; logits are similarity / tau.
       learn_temperature: whether tau is trained (as log(1/tau)).
@@ -47,8 +51,9 @@ class DualEncoder(nn.Module):
       sharding: of the rows of a batch, for the projections; see `transformer.Block`.
     """
 
-    audio: CED
-    text: SonarTextEncoder
+    audio: nn.Module
+    text: nn.Module
+    frontend: Callable[[jax.Array, jax.Array | None], tuple[jax.Array, jax.Array | None]]
     projection_dim: int
     temperature: float = 0.07
     learn_temperature: bool = True
@@ -67,16 +72,17 @@ class DualEncoder(nn.Module):
             self.logit_bias = self.param("logit_bias", nn.initializers.constant(self.bias), ())
 
     def encode_audio(
-        self, waveform: jax.Array, samples: jax.Array | None = None, train: bool = False
+        self, waveform: jax.Array, lengths: jax.Array | None = None, train: bool = False
     ) -> jax.Array:
         """Unit embeddings `[batch, projection_dim]` of `waveform [batch, samples]` at 16 kHz.
 
-        `samples [batch]` are the clips' lengths, at least 2,400 (`data.audio.MIN_SAMPLES`); what
-        follows is padding and changes nothing. None if there is none.
+        `lengths [batch]` are those of the clips in samples, at least 2,400
+        (`data.audio.MIN_SAMPLES`); what follows is padding and changes nothing. None if there is
+        none.
         """
-        frames = None if samples is None else frame_count(samples)
+        features, lengths = self.frontend(waveform, lengths)
         learns = train and "audio" not in self.frozen
-        embedding = self.audio(log_mel(waveform, samples), frames, train=learns)
+        embedding = self.audio(features, lengths, train=learns)
         return self.audio_projection(self._freeze("audio", embedding))
 
     def encode_text(self, tokens: jax.Array, train: bool = False) -> jax.Array:
@@ -99,13 +105,52 @@ class DualEncoder(nn.Module):
         self,
         waveform: jax.Array,
         tokens: jax.Array,
-        samples: jax.Array | None = None,
+        lengths: jax.Array | None = None,
         train: bool = False,
     ):
         """Returns audio and text embeddings, 1 / tau, and the bias (None without one)."""
-        audio = self.encode_audio(waveform, samples, train)
+        audio = self.encode_audio(waveform, lengths, train)
         text = self.encode_text(tokens, train)
         return audio, text, self.logit_scale(), None if self.bias is None else self.logit_bias
+
+
+def make_model(config: ConfigDict, sharding: Sharding | None = None) -> DualEncoder:
+    """The dual encoder that a config describes.
+
+    Args:
+      config: of the run.
+      sharding: of the batches that it is to take; None leaves activations to the compiler.
+
+    Raises:
+      ConfigError: it names encoders that there are not, or asks for kernels that this machine does
+        not have.
+    """
+    if config.attention == "cudnn" and jax.default_backend() != "gpu":
+        raise ConfigError(
+            f"attention = 'cudnn' needs an NVIDIA GPU, but JAX runs on {jax.default_backend()}; "
+            "set it to 'xla'"
+        )
+    dtype = jnp.dtype(config.compute_dtype)
+    options = {name: config[name] for name in ("attention", "scan_layers", "remat")}
+    options |= {"dtype": dtype, "sharding": sharding}
+    audio = audio_encoder(config)
+    return DualEncoder(
+        audio=audio.module(config, **options),
+        text=text_encoder(config).module(config, **options),
+        frontend=audio.frontend,
+        projection_dim=config.projection_dim,
+        temperature=config.temperature.initial,
+        learn_temperature=config.temperature.learned,
+        bias=config.temperature.initial_bias if takes_bias(config) else None,
+        frozen=frozen_towers(config),
+        dtype=dtype,
+        sharding=sharding,
+    )
+
+
+def frozen_towers(config: ConfigDict) -> tuple[str, ...]:
+    """The encoders that a config keeps as they are (their projections learn)."""
+    return tuple(tower for tower in TOWERS if config[tower].frozen)
 
 
 def clip_temperature(params: dict, minimum: float) -> dict:

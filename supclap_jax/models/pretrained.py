@@ -1,10 +1,10 @@
-"""Published weights to our variables and back, by the tables of `key_maps`."""
+"""Published weights to our variables and back, by the tables of their layouts."""
 
 import dataclasses
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,10 +12,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 
-from supclap_jax.data.text import vocab_size_of
 from supclap_jax.errors import ConfigError
-from supclap_jax.models.ced import resize_positions
-from supclap_jax.models.key_maps import LAYOUTS, Layout, Shape, Source
+from supclap_jax.models.key_maps import Layout, Shape, Source
+from supclap_jax.models.tokens import vocab_size_of
 
 FRONT_END_TOLERANCE = 1e-4
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -42,13 +41,14 @@ class Match:
     metadata: dict[str, str]
 
 
-def load_pretrained(path: Path, variables: dict, tower: str) -> dict:
+def load_pretrained(path: Path, variables: dict, tower: str, layouts: Sequence[Layout]) -> dict:
     """The variables with the values of a file.
 
     Args:
       path: a safetensors file; float16 and bfloat16 become float32.
       variables: of the module, arrays or their shapes: {"params": ..., "batch_stats": ...}.
-      tower: what the module is: "audio" (CED), "text" (SonarTextEncoder) or "dual" (DualEncoder).
+      tower: what the module is: "audio", "text" or "dual" (DualEncoder).
+      layouts: that the file may have, also of other towers, which it may be confused with.
 
     Returns:
       The same tree, float32 numpy arrays where the file has a value.
@@ -56,16 +56,17 @@ def load_pretrained(path: Path, variables: dict, tower: str) -> dict:
     Raises:
       ConfigError: as `match` and `read`.
     """
-    return unflatten_dict(_flat(variables) | dict(read(match(path, variables, tower))), sep="/")
+    found = match(path, variables, tower, layouts)
+    return unflatten_dict(_flat(variables) | dict(read(found)), sep="/")
 
 
-def match(path: Path, variables: dict, tower: str) -> Match:
+def match(path: Path, variables: dict, tower: str, layouts: Sequence[Layout]) -> Match:
     """Recognises a file's layout and compares all its keys and shapes with the variables.
 
     Reads no values but those of a front end.
 
     Args:
-      path, variables, tower: as for `load_pretrained`.
+      path, variables, tower, layouts: as for `load_pretrained`.
 
     Raises:
       ConfigError: no known layout, another tower, another front end, another number of attention
@@ -76,7 +77,7 @@ def match(path: Path, variables: dict, tower: str) -> Match:
         shapes = {key: tuple(tensor.get_shape()) for key, tensor in slices.items()}
         types = {key: tensor.get_dtype() for key, tensor in slices.items()}
         metadata = file.metadata() or {}
-    layout = _recognise(path, shapes)
+    layout = _recognise(path, shapes, layouts)
     if layout.tower != tower:
         raise ConfigError(
             f"{path} holds {_KINDS[layout.tower]} ({layout.name}), but {_KINDS[tower]} was expected"
@@ -115,8 +116,8 @@ def read(match: Match) -> Iterator[tuple[str, np.ndarray]]:
             value = np.ascontiguousarray(value, np.float32).reshape(value.shape)
             if not np.isfinite(value).all():
                 raise ConfigError(f"{match.path}: values of {keys[0]} are not finite, or not valid")
-            if source.resizable:
-                value = np.asarray(resize_positions(value, shape[0]))
+            if source.resize:
+                value = np.asarray(source.resize(value, shape[0]))
             yield name, value
 
 
@@ -180,7 +181,7 @@ def _depth(pattern: str, keys: Iterable[str]) -> int:
     return sum(layer.fullmatch(key) is not None for key in keys)
 
 
-def _recognise(path: Path, shapes: Mapping[str, Shape]) -> Layout:
+def _recognise(path: Path, shapes: Mapping[str, Shape], layouts: Sequence[Layout]) -> Layout:
     """The layout that shares most keys with the file; at least half of its own."""
 
     def share(layout: Layout) -> float:
@@ -191,12 +192,12 @@ def _recognise(path: Path, shapes: Mapping[str, Shape]) -> Layout:
             own.update(key for layer in _keys(source, (depth,)) for key in layer)
         return len(own & keys) / len(own)
 
-    nearest = max(LAYOUTS, key=share)
+    nearest = max(layouts, key=share)
     if share(nearest) < 0.5:
         some = ", ".join(_ranges({key: shapes[key] for key in shapes})[:4])
         raise ConfigError(
             f"{path} has none of the known layouts "
-            f"({'; '.join(layout.name for layout in LAYOUTS)}); the nearest is {nearest.name}, of "
+            f"({'; '.join(layout.name for layout in layouts)}); the nearest is {nearest.name}, of "
             f"which it has {share(nearest):.0%} of the keys. It holds "
             f"{some or 'nothing'}{', ...' * (len(shapes) > 4)}"
         )
@@ -224,9 +225,7 @@ def _check_keys(
             if source.file_may_lack:
                 optional.add(key)
             got = found.get(key, shape)
-            comparable = (
-                slice(0, -1) if source.resizable and len(got) == len(shape) else slice(None)
-            )
+            comparable = slice(0, -1) if source.resize and len(got) == len(shape) else slice(None)
             if got[comparable] != shape[comparable]:
                 misshaped[key] = f"{got} instead of {shape}"
     missing = {key: expected[key] for key in expected if key not in found and key not in optional}
@@ -248,8 +247,8 @@ def _check_keys(
     ]
     if problems:
         raise ConfigError(
-            f"the keys of {path} ({layout.name}) do not fit the model; {'; '.join(problems)}. "
-            f"The file is of {_describe(layout, found)}"
+            f"the keys of {path} ({layout.name}) do not fit the model; {'; '.join(problems)}"
+            + (f". The file is of {_describe(layout, found)}" if layout.sizes else "")
         )
 
 
@@ -300,6 +299,6 @@ def _check_constants(match: Match) -> None:
             else:
                 continue
             raise ConfigError(
-                f"{match.path} belongs to another front end than this CED's (16 kHz, 64 mel bins, "
-                f"window 512): {key} {difference}"
+                f"{match.path} belongs to another front end than that of this model "
+                f"({match.layout.name}): {key} {difference}"
             )

@@ -1,21 +1,28 @@
 """Radii of the support vectors: none, fixed, learned (StaticSVR) or predicted (DynamicSVR).
 
 Every model maps the in-batch similarities to the keyword arguments `audio_radius` and
-`text_radius` of `supclap`; a direction that is not in use gets none.
+`text_radius` of `supclap`; a direction that is not in use gets none. `looks_at` says what of the
+similarities it needs: "nothing", each pair's "summary" of its row and column, or the "matrix".
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from supclap_jax.losses.similarity import similarity_row, similarity_summary
 from supclap_jax.losses.svr import SIDES
 
+ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "tanh": nn.tanh}
+
 
 class NoRadius(nn.Module):
     """No support vectors: the base loss alone."""
+
+    looks_at: ClassVar[str] = "nothing"
 
     def __call__(self, similarity: jax.Array) -> dict[str, jax.Array]:
         return {}
@@ -23,6 +30,8 @@ class NoRadius(nn.Module):
 
 class FixedRadius(nn.Module):
     """The same constant for every example."""
+
+    looks_at: ClassVar[str] = "nothing"
 
     radius: float
     direction: str = "both"
@@ -33,6 +42,8 @@ class FixedRadius(nn.Module):
 
 class StaticRadius(nn.Module):
     """StaticSVR: one learned scalar for each direction, or one for both if `shared`."""
+
+    looks_at: ClassVar[str] = "nothing"
 
     initial_radius: float
     direction: str = "both"
@@ -60,7 +71,7 @@ class DynamicRadius(nn.Module):
       hidden: width of the two hidden layers.
       activation: between the layers.
       shared: one MLP for both directions.
-      detach: no gradient from the radius into the similarities. With it, an extra term
+      detach: no gradient from the radius into the similarities. Without it, an extra term
         `dR/dt (u . g)` appears in the embeddings' gradient, which is not part of the method.
     """
 
@@ -71,6 +82,11 @@ class DynamicRadius(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     shared: bool = False
     detach: bool = True
+
+    @property
+    def looks_at(self) -> str:
+        """The matrix for its rows, or for a gradient, which the losses' summaries carry none of."""
+        return "matrix" if self.features == "row" or not self.detach else "summary"
 
     def setup(self):
         sides = ("shared",) if self.shared else SIDES[self.direction]
@@ -102,3 +118,23 @@ class DynamicRadius(nn.Module):
         )
         hidden = [nn.Dense(self.hidden), self.activation, nn.Dense(self.hidden), self.activation]
         return nn.Sequential([*hidden, last])
+
+
+def make_radius_model(config: ConfigDict) -> nn.Module:
+    """The radius model that a config describes."""
+    svr = config.loss.svr
+    if svr.radius == "none":
+        return NoRadius()
+    if svr.radius == "fixed":
+        return FixedRadius(svr.fixed_radius, svr.direction)
+    if svr.radius == "static":
+        return StaticRadius(svr.initial_radius, svr.direction, svr.shared)
+    return DynamicRadius(
+        initial_radius=svr.initial_radius,
+        direction=svr.direction,
+        features=svr.features,
+        hidden=svr.hidden,
+        activation=ACTIVATIONS[svr.activation],
+        shared=svr.shared,
+        detach=svr.detach,
+    )

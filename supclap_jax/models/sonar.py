@@ -7,11 +7,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from supclap_jax.models import transformer
+from supclap_jax.models.tokens import PAD_ID, SONAR_ROWS
 
-PAD_ID = 1
 FIRST_POSITION = 2
 
-SONAR = dict(vocab_size=256_206, dim=1024, depth=24, heads=16, ffn_dim=8192)
+SONAR = dict(vocab_size=SONAR_ROWS, dim=1024, depth=24, heads=16, ffn_dim=8192)
 
 _EPSILON = 1e-5
 

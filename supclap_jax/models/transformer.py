@@ -10,6 +10,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Sharding
 
+from supclap_jax.errors import ConfigError
+
 # What a block keeps for its gradient beside its input; the rest is computed again on the way back.
 REMAT_POLICIES = {
     "none": jax.checkpoint_policies.save_only_these_names("qkv", "attended", "sum", "hidden"),
@@ -234,3 +236,28 @@ def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **optio
         length=depth,
         unroll=1 if scan_layers else depth,
     )(**options)
+
+
+def layers_above(path: tuple[str, ...], leaf: jax.Array, depth: int) -> int | jax.Array:
+    """How many layers lie between a parameter and the output of `depth` blocks and a final norm.
+
+    None for the final "norm", one for the last of the "blocks", `depth + 1` for what comes before
+    the first (as in BEiT, arXiv 2106.08254).
+
+    Args:
+      path: of the parameter in those of the encoder.
+      leaf: the parameter; that of the blocks is stacked, [depth, ...].
+      depth: number of blocks.
+
+    Returns:
+      An int; of the blocks [depth, 1, ...], with the axes of `leaf`.
+    """
+    if path[0] == "blocks":
+        return jnp.arange(depth, 0, -1).reshape(-1, *[1] * (leaf.ndim - 1))
+    return 0 if path[0] == "norm" else depth + 1
+
+
+def check_heads(tower: str, dim: int, heads: int) -> None:
+    """Raises ConfigError where `heads` do not divide `dim`, of the config's section `tower`."""
+    if dim % heads:
+        raise ConfigError(f"{tower}.dim {dim} is not divisible by {tower}.heads {heads}")

@@ -10,8 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from supclap_jax.models.ced import CED, SIZES, leave_out, random_bands, resize_positions
+from supclap_jax.models.ced_weights import LAYOUTS
 from supclap_jax.models.log_mel import log_mel
 from supclap_jax.models.pretrained import load_pretrained
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CLIPS = json.loads((GOLDEN / "ced_encoder.json").read_text())["inputs"]["clips"]
@@ -44,7 +47,7 @@ def original():
 def load_weights(layout):
     path = GOLDEN / f"ced_encoder.weights_{layout}.safetensors"
     shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 200, 64]))
-    return load_pretrained(path, shapes, "audio")
+    return load_pretrained(path, shapes, "audio", LAYOUTS.values())
 
 
 def cut(golden, name):

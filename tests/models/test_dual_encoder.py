@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from supclap_jax.models.ced import CED
+from supclap_jax.models.ced_encoder import CedEncoder
 from supclap_jax.models.dual_encoder import DualEncoder, clip_temperature
 from supclap_jax.models.sonar import SonarTextEncoder
+
+pytestmark = pytest.mark.slow
 
 AUDIO = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32)
 TOKENS = np.array([[5, 6, 2, 1], [7, 2, 1, 1], [5, 9, 8, 2]], np.int32)
@@ -19,6 +22,7 @@ def build(**options):
     model = DualEncoder(
         audio=CED(16, 1, 2),
         text=SonarTextEncoder(vocab_size=12, dim=16, depth=1, heads=2, ffn_dim=16),
+        frontend=CedEncoder().frontend,
         projection_dim=24,
         **options,
     )

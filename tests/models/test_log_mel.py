@@ -16,6 +16,10 @@ from supclap_jax.models.log_mel import (
     mel_filterbank,
 )
 
+pytestmark = pytest.mark.slow
+
+OPTIMIZED = True
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE_DB = 5e-3
 

@@ -8,25 +8,28 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from supclap_jax.errors import ConfigError
-from supclap_jax.models import key_maps
 from supclap_jax.models.ced import CED, SIZES, resize_positions
+from supclap_jax.models.ced_encoder import CedEncoder
+from supclap_jax.models.ced_weights import CED_HUGGINGFACE, CED_ORIGINAL
 from supclap_jax.models.dual_encoder import DualEncoder
-from supclap_jax.models.key_maps import LAYOUTS, ML_CLAP
 from supclap_jax.models.log_mel import hann_window, mel_filterbank
+from supclap_jax.models.ml_clap_weights import ML_CLAP
 from supclap_jax.models.pretrained import load_pretrained, match, to_layout
 from supclap_jax.models.sonar import SonarTextEncoder
+from supclap_jax.models.sonar_weights import SONAR_FAIRSEQ2, SONAR_HUGGINGFACE
 from tests.models.test_ced import GOLDEN
 
 CED_MODEL = CED(dim=48, depth=2, heads=3)
 SONAR_MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128)
-DUAL_MODEL = DualEncoder(CED_MODEL, SONAR_MODEL, projection_dim=16)
+DUAL_MODEL = DualEncoder(CED_MODEL, SONAR_MODEL, CedEncoder().frontend, projection_dim=16)
 LAYOUT_OF_FILE = {
-    "ced_encoder.weights_original": key_maps.CED_ORIGINAL,
-    "ced_encoder.weights_hf": key_maps.CED_HUGGINGFACE,
-    "sonar_encoder.weights_hf": key_maps.SONAR_HUGGINGFACE,
-    "sonar_encoder.weights_fairseq2": key_maps.SONAR_FAIRSEQ2,
+    "ced_encoder.weights_original": CED_ORIGINAL,
+    "ced_encoder.weights_hf": CED_HUGGINGFACE,
+    "sonar_encoder.weights_hf": SONAR_HUGGINGFACE,
+    "sonar_encoder.weights_fairseq2": SONAR_FAIRSEQ2,
     "ml_clap": ML_CLAP,
 }
+LAYOUTS = LAYOUT_OF_FILE.values()
 MODEL_OF_TOWER = {"audio": CED_MODEL, "text": SONAR_MODEL, "dual": DUAL_MODEL}
 
 
@@ -78,7 +81,7 @@ def golden(name):
 
 
 def load(path, model=CED_MODEL, tower="audio"):
-    return load_pretrained(path, shapes_of(model), tower)
+    return load_pretrained(path, shapes_of(model), tower, LAYOUTS)
 
 
 def test_a_file_fills_every_parameter_and_comes_back_bit_for_bit(file):
@@ -104,7 +107,7 @@ def test_our_parameters_come_back_bit_for_bit(tmp_path):
     variables = jax.tree.map(lambda x: rng.normal(2, 0.3, x.shape).astype(np.float32), shapes)
     path = tmp_path / "ours.safetensors"
     save_file(to_layout(ML_CLAP, variables), path)
-    back = load_pretrained(path, shapes, "dual")
+    back = load_pretrained(path, shapes, "dual", LAYOUTS)
     assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), variables, back))
 
 
@@ -127,9 +130,9 @@ def test_other_spelling_of_the_temperature(write):
 
 def test_a_fixed_temperature_leaves_that_of_the_file(write):
     model = DUAL_MODEL.clone(learn_temperature=False)
-    found = match(write(ml_clap_tensors()), shapes_of(model), "dual")
+    found = match(write(ml_clap_tensors()), shapes_of(model), "dual", LAYOUTS)
     assert found.left == ("temperature",)
-    assert match(write(ml_clap_tensors()), shapes_of(DUAL_MODEL), "dual").left == ()
+    assert match(write(ml_clap_tensors()), shapes_of(DUAL_MODEL), "dual", LAYOUTS).left == ()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -138,7 +141,7 @@ def test_every_published_size_of_ced_fits(size):
     dim = SIZES[size]["dim"]
     shapes = shapes_of(CED(**SIZES[size]))
     zeros = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
-    got = {key: value.shape for key, value in to_layout(key_maps.CED_ORIGINAL, zeros).items()}
+    got = {key: value.shape for key, value in to_layout(CED_ORIGINAL, zeros).items()}
     layer = {
         "attn.qkv.weight": (3 * dim, dim),
         "attn.qkv.bias": (3 * dim,),
@@ -198,16 +201,16 @@ def test_one_key_too_few_is_noticed_in_every_layout(layout, write):
     for key in list(tensors)[:: len(tensors) // 4]:
         rest = {name: value for name, value in tensors.items() if name != key}
         with pytest.raises(ConfigError, match="1 missing: "):
-            match(write(rest), shapes, layout.tower)
+            match(write(rest), shapes, layout.tower, LAYOUTS)
 
 
 def test_another_size_says_which_config_fits(write):
     shapes = shapes_of(CED(**SIZES["tiny"]))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
-    path = write(to_layout(key_maps.CED_HUGGINGFACE, zeros))
+    path = write(to_layout(CED_HUGGINGFACE, zeros))
     fits = r"The file is of audio.dim=192, audio.heads=3, audio.depth=12$"
     with pytest.raises(ConfigError, match=fits):
-        match(path, shapes_of(CED(**SIZES["base"])), "audio")
+        match(path, shapes_of(CED(**SIZES["base"])), "audio", LAYOUTS)
 
 
 def test_another_depth_and_vocabulary_say_which_config_fits():

@@ -121,6 +121,27 @@ def test_summary_of_equal_negatives_has_a_finite_gradient(batch):
     assert np.all(np.isfinite(gradient))
 
 
+def test_a_model_needs_no_more_than_it_looks_at():
+    similarity = random_similarity(5)
+    for model in (NoRadius(), FixedRadius(0.3), StaticRadius(0.3)):
+        assert model.looks_at == "nothing"
+        variables = model.init(jax.random.key(0), similarity)
+        assert model.apply(variables, None) == model.apply(variables, similarity)
+
+    model = DynamicRadius(0.1)
+    assert model.looks_at == "summary"
+    params = model.init(jax.random.key(0), similarity)["params"]
+    variables = {"params": jax.tree.map(lambda p: p + 0.1, params)}
+    summaries = {"audio": similarity_summary(similarity), "text": similarity_summary(similarity.T)}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        model.apply(variables, summaries),
+        model.apply(variables, similarity),
+    )
+    assert DynamicRadius(0.1, features="row").looks_at == "matrix"
+    assert DynamicRadius(0.1, detach=False).looks_at == "matrix"
+
+
 @pytest.mark.parametrize("detach", [True, False])
 def test_input_is_detached_by_default(detach):
     model = DynamicRadius(0.1, detach=detach)

@@ -9,7 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from supclap_jax.models.pretrained import load_pretrained
-from supclap_jax.models.sonar import PAD_ID, SONAR, SonarTextEncoder
+from supclap_jax.models.sonar import SONAR, SonarTextEncoder
+from supclap_jax.models.sonar_weights import LAYOUTS
+from supclap_jax.models.tokens import PAD_ID
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128, max_length=64)
@@ -40,7 +42,7 @@ def hf():
 def load_weights(layout):
     path = GOLDEN / f"sonar_encoder.weights_{layout}.safetensors"
     shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
-    return load_pretrained(path, shapes, "text")
+    return load_pretrained(path, shapes, "text", LAYOUTS.values())
 
 
 embed = jax.jit(MODEL.apply)

@@ -18,7 +18,7 @@ from supclap_jax.models.weight_files import find, find_weights
 FILES = {"CED/tiny/resolve/main/model/ced.safetensors": save({"weight": np.ones(3, np.float32)})}
 PROGRAM = """
 import sys
-from supclap_jax.config import ConfigError
+from supclap_jax.errors import ConfigError
 from supclap_jax.models.weight_files import find_weights
 try:
     print(find_weights(sys.argv[1]).read_bytes().hex())
@@ -75,7 +75,7 @@ def download(tmp_path):
             capture_output=True,
             text=True,
             env=os.environ | home | proxies | environment,
-            timeout=120,
+            timeout=300,
         )
 
     return run
