@@ -34,9 +34,10 @@ from rich.table import Table
 
 from supclap_jax.config import default
 from supclap_jax.data.batches import training_batches
-from supclap_jax.data.layouts import Options, read_layout
-from supclap_jax.data.prepare import prepare
+from supclap_jax.data.layouts import read_layout
+from supclap_jax.data.preparation import prepare
 from supclap_jax.data.prepared import PreparedSplit, find_leaks, open_training
+from supclap_jax.data.rows import Options
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.train.loop import train
 

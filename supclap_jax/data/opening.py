@@ -5,7 +5,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from supclap_jax.console import console, progress_bar
-from supclap_jax.data.clips import Clips, read_clotho, without_bad_clips
+from supclap_jax.data import splits
+from supclap_jax.data.clips import Clips, without_bad_clips
+from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.prepared import (
     Mixture,
     PreparedSplit,
@@ -15,8 +17,6 @@ from supclap_jax.data.prepared import (
 )
 from supclap_jax.errors import ConfigError, DataError
 
-CLOTHO_SPLITS = {"train": "development", "test": "evaluation"}  # by their names in prepared sets
-
 
 def load_training(config: ConfigDict) -> Clips | Mixture:
     """The training clips: a prepared set or a mixture of some, or files as `load_clips`.
@@ -25,31 +25,16 @@ def load_training(config: ConfigDict) -> Clips | Mixture:
       DataError: clips are in the validation or evaluation split too, or as `load_clips`.
     """
     path, data = Path(config.data.path), config.data
-    if not data.mixture and not is_prepared(path):
-        if data.buckets:
-            raise ConfigError(
-                "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
-                "data.path to what it writes, or leave data.buckets empty"
-            )
-        return load_clips(config, "train")
-    training = open_training(path, data.mixture, data.languages)
-    held_out = [
-        PreparedSplit(path / data.evaluation, split, data.languages)
-        for split in ("validation", "test")
-    ]
-    leaks = find_leaks(training.splits, held_out)
-    if leaks:
-        message = (
-            f"{len(leaks):,} training clips are in the evaluation data too, such as "
-            f"{leaks[0][0]!r} ({leaks[0][1]}); "
+    if data.mixture or is_prepared(path):
+        training = open_training(path, data.mixture, data.languages)
+        _check_leaks(training, path / data.evaluation, config)
+        return training
+    if data.buckets:
+        raise ConfigError(
+            "data.buckets needs the lengths of all clips; run 'supclap prepare' and set "
+            "data.path to what it writes, or leave data.buckets empty"
         )
-        if data.on_leak == "error":
-            raise DataError(
-                f"{message}prepare the set again with --exclude={path / data.evaluation}, or set "
-                "data.on_leak='warn'"
-            )
-        console.print(f"{message}training goes on, since data.on_leak is 'warn'.", soft_wrap=True)
-    return training
+    return load_clips(config, "train")
 
 
 def load_clips(config: ConfigDict, split: str) -> Clips:
@@ -70,7 +55,7 @@ def load_clips(config: ConfigDict, split: str) -> Clips:
     folder = Path(config.data.path) / config.data.evaluation
     if config.data.mixture or is_prepared(folder):
         return PreparedSplit(folder, split, config.data.languages).clips()
-    name = CLOTHO_SPLITS.get(split, split)
+    name = splits.CLOTHO.get(split, split)
     clips = read_clotho(folder, name, config.data.languages)
     with progress_bar() as bar:
         task = bar.add_task(f"checking {name} audio", total=len(clips))
@@ -82,3 +67,23 @@ def load_clips(config: ConfigDict, split: str) -> Clips:
     if bad:
         console.print(f"{len(bad)} bad audio files skipped, {len(clips)} {name} clips left.")
     return clips
+
+
+def _check_leaks(training: Mixture, evaluation: Path, config: ConfigDict) -> None:
+    """Refuses training clips that are held out too, or warns, as the config says."""
+    held_out = [
+        PreparedSplit(evaluation, split, config.data.languages) for split in splits.SPLITS[1:]
+    ]
+    leaks = find_leaks(training.splits, held_out)
+    if not leaks:
+        return
+    message = (
+        f"{len(leaks):,} training clips are in the evaluation data too, such as "
+        f"{leaks[0][0]!r} ({leaks[0][1]}); "
+    )
+    if config.data.on_leak == "error":
+        raise DataError(
+            f"{message}prepare the set again with --exclude={evaluation}, or set "
+            "data.on_leak='warn'"
+        )
+    console.print(f"{message}training goes on, since data.on_leak is 'warn'.", soft_wrap=True)

@@ -3,15 +3,15 @@
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+
+from supclap_jax.console import console
 
 REASONS = 12
 
 
 def show(out: Path, report: dict) -> None:
     """Prints the report of `prepare`: counts, splits, and the most frequent reasons."""
-    console = Console(highlight=False, markup=False)
     table = Table(title=f"{report['read']:,} clips read")
     for name in ("written", "of these silent", "excluded", "skipped"):
         table.add_column(name, justify="right")

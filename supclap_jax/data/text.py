@@ -7,24 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import sentencepiece
 
-from supclap_jax.config import LANGUAGES
-from supclap_jax.models.sonar import PAD_ID, SONAR
+from supclap_jax.models.tokens import END_ID, PAD_ID, SONAR_PIECES, UNKNOWN_ID, language_ids
 
 LABEL_LANGUAGE = "eng_Latn"
-END_ID = 2
-UNKNOWN_ID = 3
-
-SONAR_PIECES = 256_000
-SONAR_LANGUAGE_IDS = {
-    "eng_Latn": 256_047,
-    "fra_Latn": 256_057,
-    "deu_Latn": 256_042,
-    "spa_Latn": 256_161,
-    "nld_Latn": 256_127,
-    "cat_Latn": 256_034,
-    "jpn_Jpan": 256_079,
-    "zho_Hans": 256_200,
-}
 _ML_CLAP_PUNCTUATION = str.maketrans(dict.fromkeys('()，。！？：；、,.!?;:|*"', " "))
 
 
@@ -77,17 +62,11 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     return model.getvalue()
 
 
-def vocab_size_of(rows: int) -> int:
-    """The `vocab_size` whose embedding table has that many rows; inverse of `Tokenizer.size`."""
-    return SONAR_PIECES if rows == SONAR["vocab_size"] else rows - 1 - len(LANGUAGES)
-
-
 class Tokenizer:
     """Tokens as in SONAR: `[language] + (sentencepiece id + 1) + [</s>]`, padded on the right.
 
-    Ids 0-3 are `<s>`, `<pad>`, `</s>` and `<unk>`. The languages follow the pieces: SONAR's 202,
-    which it knows by its 256,000 pieces, or our few. Captions are lower-cased and lose their
-    punctuation; for SONAR no more of it than in ML-CLAP, apostrophes and hyphens stay.
+    As `models.tokens` numbers them. Captions are lower-cased and lose their punctuation; for SONAR,
+    known by its 256,000 pieces, no more of it than in ML-CLAP: apostrophes and hyphens stay.
 
     Args:
       model: bytes of a sentencepiece model.
@@ -96,22 +75,13 @@ class Tokenizer:
 
     def __init__(self, model: bytes, vocab_size: int):
         self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
-        sonar = vocab_size == SONAR_PIECES
-        own = {language: vocab_size + 1 + i for i, language in enumerate(LANGUAGES)}
-        self._language_ids = SONAR_LANGUAGE_IDS if sonar else own
-        self._normalize = normalize_as_ml_clap if sonar else normalize
+        self._language_ids = language_ids(vocab_size)
+        self._normalize = normalize_as_ml_clap if vocab_size == SONAR_PIECES else normalize
 
     @property
     def pieces(self) -> int:
         """Number of pieces of the sentencepiece model."""
         return self._model.vocab_size()
-
-    @staticmethod
-    def size(vocab_size: int) -> int:
-        """Rows of the embedding table for a tokenizer of `vocab_size` pieces."""
-        if vocab_size == SONAR_PIECES:
-            return SONAR["vocab_size"]
-        return vocab_size + 1 + len(LANGUAGES)
 
     def encode(self, caption: str, language: str, max_tokens: int) -> np.ndarray:
         """int32 `[max_tokens]`; a longer caption loses its last pieces, never its end token."""

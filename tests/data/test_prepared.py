@@ -11,25 +11,19 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
-from supclap_jax.data import layouts
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.batches import audio_batches, training_batches
-from supclap_jax.data.clips import read_clotho
-from supclap_jax.data.layouts import Options, read_layout
-from supclap_jax.data.prepare import prepare
+from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.prepared import Mixture, PreparedSplit, find_leaks, open_training
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.errors import DataError
 from tests.data import published
+from tests.data.preparing import prepared
 from tests.data.published import write_csv, write_sound
 
+pytestmark = pytest.mark.slow
+
 ENGLISH = ("eng_Latn",)
-
-
-def prepare_set(name, source, out):
-    told = Options(template=published.TEMPLATES.get(name, ""))
-    prepare(read_layout(name, source, told), out)
-    return out
 
 
 def lengths_table(folder, seconds):
@@ -46,15 +40,19 @@ def lengths_table(folder, seconds):
 def folder(tmp_path_factory):
     """Prepared sets, in training 10, 4, 12 and 18 clips; the last ones are of two lengths."""
     folder = tmp_path_factory.mktemp("sets")
-    size, layouts.CLIPS_IN_SHARD = layouts.CLIPS_IN_SHARD, 4
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("supclap_jax.data.rows.CLIPS_IN_SHARD", 4)
         for name in ("audiocaps", "esc50", "vggsound", "wavcaps"):
-            prepare_set(name, published.make(name, folder / "in" / name), folder / name)
+            prepared(name, published.make(name, folder / "in" / name), folder / name)
         lengths = lengths_table(folder / "in" / "lengths", [0.5] * 12 + [1.5] * 6)
-        prepare_set("table", lengths, folder / "lengths")
-    finally:
-        layouts.CLIPS_IN_SHARD = size
+        prepared("table", lengths, folder / "lengths")
     return folder
+
+
+@pytest.fixture(scope="module")
+def prepared_soundscape(soundscape, folder):
+    prepared("clotho", soundscape, folder / "soundscape")
+    return folder / "soundscape"
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +73,10 @@ def take(clips, tokenizer, config, count, **options):
     return list(itertools.islice(training_batches(clips, tokenizer, config, **options), count))
 
 
-def test_a_prepared_set_is_the_set_it_was_made_of(soundscape, tmp_path):
-    prepare_set("clotho", soundscape, tmp_path / "out")
+def test_a_prepared_set_is_the_set_it_was_made_of(soundscape, prepared_soundscape):
     languages = ("fra_Latn", "eng_Latn")
     files = read_clotho(soundscape, "evaluation", languages)
-    clips = PreparedSplit(tmp_path / "out", "test", languages).clips()
+    clips = PreparedSplit(prepared_soundscape, "test", languages).clips()
     assert clips.captions == files.captions
     assert clips.labels == files.labels
     assert clips.ids == tuple(path.name for path in files.paths)
@@ -94,11 +91,12 @@ def test_a_prepared_set_is_the_set_it_was_made_of(soundscape, tmp_path):
     assert clips.select([5, 1]).ids == (clips.ids[5], clips.ids[1])
 
 
-def test_training_on_it_is_training_on_the_files(soundscape, tmp_path, config, tokenizer):
+def test_training_on_it_is_training_on_the_files(
+    soundscape, prepared_soundscape, config, tokenizer
+):
     """Same clips, crops and captions, at every step."""
-    prepare_set("clotho", soundscape, tmp_path / "out")
     files = read_clotho(soundscape, "development", ENGLISH)
-    records = open_training(tmp_path / "out", {}, ENGLISH)
+    records = open_training(prepared_soundscape, {}, ENGLISH)
     for mine, theirs in zip(
         take(records, tokenizer, config, 4), take(files, tokenizer, config, 4), strict=True
     ):
@@ -121,7 +119,7 @@ def test_clips_with_only_a_label_are_captioned_by_it(folder, config, tokenizer):
 
 
 def test_languages_are_drawn_among_those_of_the_clip(tmp_path, config, tokenizer):
-    prepare_set("table", published.table(tmp_path / "in", clips=8), tmp_path / "out")
+    prepared("table", published.table(tmp_path / "in", clips=8), tmp_path / "out")
     config.data.languages = ("fra_Latn", "eng_Latn", "jpn_Jpan")
     records = open_training(tmp_path / "out", {}, config.data.languages)
     batches = take(records, tokenizer, config, 6)
@@ -157,8 +155,8 @@ def test_a_mixture_keeps_its_proportions_and_numbers_its_clips(folder, mixed, to
             np.testing.assert_array_equal(audio, read_clip(mixture[int(clip)].audio, 1.0)[0])
 
 
-@pytest.mark.parametrize("buckets", [(), (0.75,)])
-def test_hosts_workers_and_start_change_nothing(buckets, folder, mixed, tokenizer):
+@pytest.mark.parametrize(("buckets", "workers"), [((), 1), ((0.75,), 2)])
+def test_hosts_workers_and_start_change_nothing(buckets, workers, folder, mixed, tokenizer):
     """With and without length buckets; the last step of 12 is beyond an epoch."""
     with mixed.unlocked():
         mixed.data.mixture = {"wavcaps": 0.7, "lengths": 0.3}
@@ -171,8 +169,7 @@ def test_hosts_workers_and_start_change_nothing(buckets, folder, mixed, tokenize
             for name, values in batch.items():
                 shares = [part[step][name] for part in parts]
                 np.testing.assert_array_equal(values, np.concatenate(shares))
-    for workers, start in ((0, 7), (1, 5), (2, 3)):
-        mixed.data.workers = workers
+    for mixed.data.workers, start in ((0, 7), (workers, 3)):
         rest = take(mixture, tokenizer, mixed, 12 - start, start_step=start)
         for mine, theirs in zip(rest, whole[start:], strict=True):
             for name in theirs:
@@ -255,8 +252,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("damage", "workers"), [*((name, 0) for name in DAMAGES), ("cut", 2)])
 def test_a_damaged_shard_is_said_in_one_line(damage, workers, folder, config, tokenizer, tmp_path):
     shutil.copytree(folder / "lengths", tmp_path / "set")
     DAMAGES[damage](next((tmp_path / "set").glob("*-00002-of-*")))
@@ -295,7 +291,7 @@ def test_leaks_are_found_by_recording_and_by_audio(folder, tmp_path):
     rows = [("path", "caption", "id"), ("own.wav", "a", "own"), ("same.flac", "b", "same")]
     rows += [("own.wav", "c", "youtube:-test000002"), ("silent.wav", "d", "silent")]
     write_csv(source / "clips.csv", rows)
-    prepare_set("table", source, tmp_path / "out")
+    prepared("table", source, tmp_path / "out")
     training = PreparedSplit(tmp_path / "out", "train", ENGLISH)
     where = f"{folder / 'audiocaps'}, test"
     assert find_leaks([training], [held_out]) == [

@@ -5,7 +5,8 @@ import pytest
 import sentencepiece
 
 from supclap_jax.config import LANGUAGES
-from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer, vocab_size_of
+from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
+from supclap_jax.models.tokens import table_rows, vocab_size_of
 
 CAPTIONS = ["a dog barks twice", "the rain falls on a roof", "un chien aboie", "犬が二回吠える"] * 9
 
@@ -42,7 +43,7 @@ def test_long_captions_keep_their_end(model):
 def test_every_id_fits_the_embedding_table(model):
     tokenizer = Tokenizer(model, 80)
     largest = max(tokenizer.encode(c, LANGUAGES[-1], 64).max() for c in CAPTIONS)
-    assert largest == Tokenizer.size(80) - 1
+    assert largest == table_rows(80) - 1
 
 
 def test_same_captions_same_model(model):
@@ -63,12 +64,12 @@ def test_sonars_language_ids_and_table():
         256047, 256057, 256042, 256161, 256127, 256034, 256079, 256200
     ]  # fmt: skip
     assert len({tuple(row[1:]) for row in batch}) == 1
-    assert Tokenizer.size(256_000) == 256_206
+    assert table_rows(256_000) == 256_206
 
 
 @pytest.mark.parametrize("vocab_size", [80, 300, 256_000])
 def test_the_table_tells_the_vocabulary(vocab_size):
-    assert vocab_size_of(Tokenizer.size(vocab_size)) == vocab_size
+    assert vocab_size_of(table_rows(vocab_size)) == vocab_size
 
 
 def test_for_sonar_captions_keep_what_ml_clap_keeps(model):

@@ -1,0 +1,106 @@
+"""The lists of a data set on disk: CSV, JSON and JSON lines."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from supclap_jax.errors import DataError
+
+ENCODINGS = ("utf-8-sig", "iso-8859-1")  # with or without a byte order mark; the latter reads all
+
+
+class Entry(NamedTuple):
+    """One record of a list.
+
+    Attributes:
+      row: its number, from 1, the header of a CSV file counted.
+      fields: values by column; of CSV, all columns, absent ones "".
+      problem: what is wrong with it, or "".
+    """
+
+    row: int
+    fields: dict
+    problem: str
+
+
+def read_csv(
+    path: Path,
+    columns: Sequence[str],
+    header: bool = True,
+    encodings: Sequence[str] = ENCODINGS,
+) -> Iterator[Entry]:
+    """Reads a CSV file with any line ends.
+
+    Args:
+      path: the file.
+      columns: that it must have; without a header, all it has.
+      header: whether the first row names the columns.
+      encodings: tried in turn.
+
+    Raises:
+      DataError: it cannot be read, or lacks columns.
+    """
+    try:
+        reader = csv.reader(io.StringIO(_decoded(path.read_bytes(), encodings), newline=""))
+        names = next(reader, []) if header else list(columns)
+        missing = [column for column in columns if column not in names]
+        if missing:
+            raise DataError(
+                f"{path} has the columns {', '.join(names) or '(none)'}; expected "
+                f"{', '.join(missing)} as well, named in the first row"
+            )
+        for row, values in enumerate(reader, 1 + header):
+            if values:
+                fields = dict.fromkeys(names, "") | dict(zip(names, values, strict=False))
+                odd = len(values) != len(names)
+                counts = f"its row has {len(values)} fields, expected {len(names)}"
+                yield Entry(row, fields, counts if odd else "")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; is its folder the right one?"
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} is not a {encodings[0]} CSV file: {error}; save it as one"
+        ) from error
+
+
+def read_jsonl(path: Path) -> Iterator[Entry]:
+    """Reads a JSON object a line; a line that is none has the fields `id` alone."""
+    with path.open("rb") as file:
+        for row, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError):
+                fields = None
+            if isinstance(fields, dict):
+                yield Entry(row, fields, "")
+            else:
+                yield Entry(row, {"id": f"{path.name}:{row}"}, "its line is no JSON object")
+
+
+def read_json(path: Path) -> object:
+    """Reads a JSON file.
+
+    Raises:
+      DataError: it is none, or cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a readable JSON file: {error}") from error
+
+
+def _decoded(content: bytes, encodings: Sequence[str]) -> str:
+    *tried, last = encodings
+    for encoding in tried:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode(last)

@@ -1,0 +1,194 @@
+"""What a layout makes of a data set: rows, one a clip, in shards.
+
+What is wrong with a row is told in it, so that it is counted where the row is written.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from supclap_jax.errors import DataError
+
+ENGLISH = "eng_Latn"
+CLIPS_IN_SHARD = 512
+AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg")
+LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
+EMPTY = "it has no caption and no label"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a set's lists say of one clip.
+
+    Attributes:
+      id: the clip's name, unique in its split.
+      audio: its file, or the file's bytes.
+      captions: language -> captions.
+      label: name of its class, or "".
+      fold: of a set with cross-validation folds, from 1; else 0.
+      source: the recording it is cut from, such as "youtube:ID" or "freesound:ID"; by default `id`.
+      problem: why the clip cannot be used, or "".
+      excluded: why it must not be used, such as a blacklist, or "".
+    """
+
+    id: str
+    audio: Path | bytes = b""
+    captions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    label: str = ""
+    fold: int = 0
+    source: str = ""
+    problem: str = ""
+    excluded: str = ""
+
+
+class Shard(Protocol):
+    """A part of a split, read row by row; equal shards have equal reprs."""
+
+    @property
+    def split(self) -> str: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A shard of files on disk."""
+
+    split: str
+    rows: tuple[Row, ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the layouts can be told.
+
+    Attributes:
+      template: the audio file's path for a row of the list, such as "{split}/Y{youtube_id}.wav".
+      blacklists: JSON files of ids to exclude, for WavCaps.
+      use_blacklist: whether WavCaps is read without its blacklisted clips.
+    """
+
+    template: str = ""
+    blacklists: tuple[Path, ...] = ()
+    use_blacklist: bool = True
+
+
+def in_shards(split: str, rows: Iterable[Row]) -> list[Rows]:
+    """Rows of one clip joined, in shards of one size; a second clip of the same id is a problem."""
+    clips: dict[str, Row] = {}
+    doubles = []
+    for row in rows:
+        first = clips.setdefault(row.id, row)
+        if first is row:
+            continue
+        if row.audio != first.audio or row.label != first.label:
+            doubles.append(dataclasses.replace(row, problem="another clip has its id", excluded=""))
+        elif row.captions:
+            captions = dict(first.captions)
+            for language, texts in row.captions.items():
+                known = captions.get(language, ())
+                captions[language] = (*known, *(text for text in texts if text not in known))
+            problem = "" if first.problem == EMPTY else first.problem
+            clips[row.id] = dataclasses.replace(
+                first, captions=captions, problem=problem or (row.problem and first.problem)
+            )
+    joined = [*clips.values(), *doubles]
+    return [
+        Rows(split, tuple(joined[start : start + CLIPS_IN_SHARD]))
+        for start in range(0, len(joined), CLIPS_IN_SHARD)
+    ]
+
+
+def not_empty(shards: list[Shard], folder: Path, expected: str) -> list[Shard]:
+    """The shards, of which there must be any.
+
+    Raises:
+      DataError: there are none; it says what was expected in the folder.
+    """
+    if not shards:
+        raise DataError(f"{folder} lists no clips; expected {expected}; is --format right?")
+    return shards
+
+
+def described_row(folder: Path, fields: dict, problem: str = "") -> Row:
+    """A row of fields by their common names: `path`, `caption` or `captions`, `language`, ...
+
+    Args:
+      folder: that the path is relative to.
+      fields: as read from CSV or JSON; values of any type, `id` and `label` may be numbers.
+      problem: what is known to be wrong with them.
+    """
+    text = {key: value for key, value in fields.items() if isinstance(value, str)}
+    for key in ("id", "label"):
+        if isinstance(fields.get(key), int | float):
+            text[key] = str(fields[key])
+    name = text.get("path", "")
+    file, misplaced = inside(folder, name)
+    language = text.get("language") or ENGLISH
+    captions, empty = captions_of(_pairs(fields.get("captions") or fields.get("caption"), language))
+    odd = next((code for code in captions if not LANGUAGE.fullmatch(code)), None)
+    if odd is not None:
+        misplaced = misplaced or f"its language is {odd!r}; expected a code such as {ENGLISH!r}"
+    label = text.get("label", "").strip()
+    return Row(
+        id=text.get("id") or name,
+        audio=file,
+        captions=captions,
+        label=label,
+        problem=problem or misplaced or ("" if label else empty),
+    )
+
+
+def captions_of(
+    pairs: Iterable[tuple[str, object]],
+) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Captions by language from (language, caption), without empty ones; `EMPTY` if none is left.
+
+    >>> captions_of([("eng_Latn", "A dog barks. "), ("eng_Latn", " ")])
+    ({'eng_Latn': ('A dog barks.',)}, '')
+    """
+    captions: dict[str, tuple[str, ...]] = {}
+    for language, text in pairs:
+        if isinstance(text, str) and text.strip():
+            captions[language] = (*captions.get(language, ()), text.strip())
+    return captions, "" if captions else EMPTY
+
+
+def inside(folder: Path, name: str) -> tuple[Path | bytes, str]:
+    """The file of a relative name, or why that is none: it must not lead out of its folder."""
+    path = PurePosixPath(name)
+    if not name or "\0" in name:
+        return b"", "its row names no file"
+    if path.is_absolute() or ".." in path.parts:
+        return b"", f"its path {name!r} leads out of the folder"
+    return folder / path, ""
+
+
+def from_template(folder: Path, template: str, fields: dict) -> tuple[Path | bytes, str]:
+    """The file that `template` names with these fields, as `inside`.
+
+    Raises:
+      DataError: the template asks for other fields.
+    """
+    try:
+        name = template.format(**fields)
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"--template={template!r} cannot be filled in ({error!r}); expected names in braces, "
+            f"of {', '.join(fields)}"
+        ) from error
+    return inside(folder, name)
+
+
+def _pairs(value: object, language: str) -> Iterator[tuple[str, object]]:
+    """(language, caption) of a string, a list of strings, or lists by language."""
+    if isinstance(value, dict):
+        for code, texts in value.items():
+            yield from _pairs(texts if isinstance(texts, list) else [texts], code)
+    else:
+        yield from ((language, text) for text in (value if isinstance(value, list) else [value]))

@@ -1,0 +1,213 @@
+"""Every published layout becomes the same kind of shards; bad lists are counted or one line."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from supclap_jax.cli.main import main
+from supclap_jax.data.layouts import read_layout
+from supclap_jax.data.preparation import prepare
+from supclap_jax.data.rows import Options
+from supclap_jax.data.shards import FEATURES
+from supclap_jax.errors import DataError
+from tests.data import published
+from tests.data.preparing import one, prepared, records, shards_of
+from tests.data.published import write_csv, write_sound
+
+EXPECTED = {  # clips by split, excluded, and of the first record id, label, fold and source
+    "audiocaps": (
+        {"train": 10, "validation": 3, "test": 3}, 0,
+        ("-train000000_30", "", 0, "youtube:-train000000"),
+    ),
+    "clotho": (
+        {"train": 3, "validation": 3, "test": 3}, 0,
+        ("development é 0 (rain, heavy).wav", "", 0, "freesound:3011"),
+    ),
+    "wavcaps": ({"train": 12}, 2, ("AudioSet_SL/Yyt00000000", "", 0, "youtube:yt00000000")),
+    "esc50": ({"test": 4}, 0, ("1-1000-A-0.wav", "dog", 1, "freesound:1000")),
+    "urbansound8k": ({"test": 4}, 0, ("500-3-0-0.wav", "dog_bark", 1, "freesound:500")),
+    "vggsound": (
+        {"train": 4, "test": 4}, 0, ("-vgg_0_30", "dog barking", 0, "youtube:-vgg_0"),
+    ),
+    "table": ({"train": 4}, 0, ("clip0", "", 0, "clip0")),
+    "webdataset": ({"train": 6}, 0, ("00000.tar/0000", "", 0, "train/00000.tar/0000")),
+}  # fmt: skip
+
+
+CAPTIONS = {
+    "audiocaps": {"eng_Latn": [f"A sound, number 0 test in {i} way" for i in range(5)]},
+    "clotho": {"eng_Latn": [f"Rain of evaluation 0 falls, {i}." for i in range(1, 6)]},
+    "wavcaps": {"eng_Latn": ["Music 0 plays."]},
+    "table": {"eng_Latn": ["Wind 0 blows."], "fra_Latn": ["Le vent 0 souffle."]},
+    "webdataset": {"eng_Latn": ["Water 0000 flows."]},
+}
+
+
+@pytest.mark.parametrize("name", published.LAYOUTS)
+def test_every_layout_becomes_the_same_schema(name, tmp_path):
+    report = prepared(name, published.make(name, tmp_path / "in"), tmp_path / "out")
+    counts, excluded, first = EXPECTED[name]
+    assert {split: mine["clips"] for split, mine in report["splits"].items()} == counts
+    assert (report["written"], report["excluded"], report["skipped"]) == (
+        sum(counts.values()), excluded, 0,
+    )  # fmt: skip
+    assert report["read"] == report["written"] + excluded
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    clips = {split: records(tmp_path / "out", split) for split in counts}
+    assert {split: len(those) for split, those in clips.items()} == counts
+    record = clips["train" if "train" in counts else "test"][0]
+    assert set(record) == set(FEATURES)
+    assert (
+        record["id"].decode(), record["label"].decode(), record["fold"], record["source"].decode()
+    ) == first  # fmt: skip
+    captioned = clips.get("test", clips.get("train"))[0]
+    texts = {}
+    for text, language in zip(captioned["captions"], captioned["languages"], strict=True):
+        texts.setdefault(language.decode(), []).append(text.decode())
+    assert texts == CAPTIONS.get(name, {})
+    for record in (record for those in clips.values() for record in those):
+        info = soundfile.info(io.BytesIO(record["audio"]))
+        assert (info.format, info.samplerate) == ("FLAC", record["sample_rate"])
+        np.testing.assert_allclose(record["duration"], info.duration, rtol=1e-6)
+    assert not list((tmp_path).glob("*.incomplete"))
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"index"}
+
+
+def test_wavcaps_blacklists_are_of_their_subset(tmp_path):
+    """FreeSound 100 is blacklisted, SoundBible 100 is another recording."""
+    source = published.wavcaps(tmp_path / "in")
+    report = prepared("wavcaps", source, tmp_path / "out")
+    assert {entry["id"] for entry in report["problems"]} == {
+        "AudioSet_SL/Yyt00000001",
+        "FreeSound/100",
+    }
+    assert all(
+        entry["excluded"] and entry["reason"] == "blacklisted in blacklist_exclude_test_ac.json"
+        for entry in report["problems"]
+    )
+    whole = read_layout("wavcaps", source, Options(use_blacklist=False))
+    assert prepare(whole, tmp_path / "whole")["written"] == 14
+    (source / "json_files" / "blacklist" / "blacklist_exclude_test_ac.json").unlink()
+    with pytest.raises(DataError, match="holds no blacklist"):
+        shards_of("wavcaps", source)
+
+
+@pytest.mark.parametrize("name", ["a b.wav", "quo\"te's.wav", "new\nline.wav", "été 雨.wav"])
+def test_odd_names(name, tmp_path):
+    write_sound(tmp_path / "in" / name)
+    _, [record] = one(tmp_path, [(name, "A sound", "")])
+    assert record["id"].decode() == name
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"), [("utf-8-sig", "\r\n"), ("iso-8859-1", "\n"), ("utf-8", "\r")]
+)
+def test_tables_of_any_encoding_and_line_end(encoding, end, tmp_path):
+    path = write_sound(tmp_path / "in" / "é, b.wav")
+    rows = [("path", "caption", "label"), (path.name, "Un son, très doux", "a, b")]
+    write_csv(tmp_path / "in" / "clips.csv", rows, encoding=encoding, end=end)
+    prepared("table", tmp_path / "in" / "clips.csv", tmp_path / "out")
+    [record] = records(tmp_path / "out", "train")
+    assert record["captions"][0].decode() == "Un son, très doux"
+    assert record["label"] == b"a, b"
+
+
+def test_captions_empty_long_and_of_one_clip(tmp_path):
+    rows = [
+        ("good.wav", "x" * 10_000, "1"),
+        ("good.wav", "  ", "1"),
+        ("good.wav", "second", "1"),
+        ("good.wav", "", "2"),
+    ]
+    report, [record] = one(tmp_path, rows)
+    assert [len(text) for text in record["captions"]] == [10_000, 6]
+    assert [entry["reason"] for entry in report["problems"]] == ["it has no caption and no label"]
+
+
+def test_two_clips_with_one_id(tmp_path):
+    write_sound(tmp_path / "in" / "other.wav")
+    rows = [("good.wav", "one", "same"), ("other.wav", "two", "same")]
+    report, [record] = one(tmp_path, rows)
+    assert record["captions"] == [b"one"]
+    assert report["problems"][0]["reason"] == "another clip has its id"
+    assert report["problems"][0]["file"].endswith("other.wav")
+
+
+def test_two_clips_with_one_id_in_two_tables(tmp_path):
+    for name in ("a", "b"):
+        write_sound(tmp_path / "in" / f"{name}.wav")
+        rows = [("path", "caption", "id"), (f"{name}.wav", "A sound", "same")]
+        write_csv(tmp_path / "in" / f"{name}.csv", rows)
+    report = prepared("table", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    assert (report["written"], report["skipped"]) == (1, 1)
+
+
+def test_jsonl_with_captions_by_language(tmp_path):
+    write_sound(tmp_path / "in" / "a.wav")
+    lines = [
+        {"path": "a.wav", "captions": {"eng_Latn": ["rain"], "deu_Latn": ["Regen", "es regnet"]}},
+        {"path": "a.wav", "caption": "x", "id": "odd", "language": "english"},
+        ["no object"],
+        {"path": "a.wav", "caption": "half a character \ud83d", "id": "half"},
+        {"path": 5, "caption": {"eng_Latn": 7}, "id": [], "label": {}},
+    ]
+    text = "\n".join(map(json.dumps, lines)) + "\n{cut"
+    (tmp_path / "in" / "clips.jsonl").write_text(text)
+    report = prepared("table", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    [record] = records(tmp_path / "out", "train")
+    assert record["languages"] == [b"eng_Latn", b"deu_Latn", b"deu_Latn"]
+    assert [entry["reason"] for entry in report["problems"]] == [
+        "its language is 'english'; expected a code such as 'eng_Latn'",
+        "its line is no JSON object",
+        "its name, label or captions are not valid Unicode",
+        "its row names no file",
+        "its line is no JSON object",
+    ]
+
+
+def test_numbers_in_jsonl_are_ids_and_labels(tmp_path):
+    write_sound(tmp_path / "in" / "a.wav")
+    lines = [{"path": "a.wav", "id": 0, "label": 7}, {"path": "a.wav", "id": 1, "label": 0}]
+    (tmp_path / "in" / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    prepared("table", tmp_path / "in", tmp_path / "out")
+    found = [(record["id"], record["label"]) for record in records(tmp_path / "out", "train")]
+    assert found == [(b"0", b"7"), (b"1", b"0")]
+
+
+@pytest.mark.parametrize("fold", ["²", "99999999999"])
+def test_odd_folds_are_none(fold, tmp_path):
+    source = published.make("esc50", tmp_path / "in")
+    table = source / "meta" / "esc50.csv"
+    head, first, *rest = table.read_text().splitlines()
+    fields = first.split(",")
+    fields[head.split(",").index("fold")] = fold
+    table.write_text("\n".join([head, ",".join(fields), *rest]), encoding="utf-8")
+    prepared("esc50", source, tmp_path / "out")
+    assert records(tmp_path / "out", "test")[0]["fold"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "break_it", "message"),
+    [
+        ("esc50", lambda f: (f / "meta" / "esc50.csv").unlink(), "esc50.csv cannot be read"),
+        ("esc50", lambda f: (f / "meta" / "esc50.csv").write_text("a,b\n"), "expected filename"),
+        ("clotho", lambda f: [p.unlink() for p in f.glob("*.csv")], "lists no clips"),
+        (
+            "wavcaps",
+            lambda f: (f / "json_files" / "FreeSound" / "freesound_final.json").write_text("[{"),
+            "not a readable JSON",
+        ),
+        ("webdataset", lambda f: [p.unlink() for p in f.glob("*.tar")], "lists no clips"),
+    ],
+)
+def test_unreadable_lists_are_one_line(name, break_it, message, tmp_path, capsys):
+    source = published.make(name, tmp_path / "in")
+    break_it(source)
+    command = ["prepare", f"--format={name}", f"--source={source}", f"--out={tmp_path / 'out'}"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
