@@ -28,12 +28,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from supclap_jax.data.soundscape import Soundscape, write_clotho
-from supclap_jax.runs.checkpoints import open_run
-from supclap_jax.runs.history import read_history
-from supclap_jax.runs.mesh import make_mesh
-from supclap_jax.runs.metrics import read_metrics
-from supclap_jax.runs.states import abstract_states
+from supclap_jax.data.soundscape import Soundscape
+from supclap_jax.data.soundscape_files import write_clotho
+from supclap_jax.runs.run import Run
 
 RECIPE = Path(__file__).parents[1] / "tests" / "tiny.py"
 STEPS_PER_KILL = 40
@@ -99,14 +96,14 @@ def kill_once(rng: random.Random, begin, workdir: Path, by_time: bool) -> int | 
     began, process = time.monotonic(), begin()
     after_steps = 10**9 if by_time else rng.randint(1, 2 * STEPS_PER_KILL)
     after_seconds = rng.uniform(0, STARTUP) if by_time else 10**9
-    before, starts = len(read_history(workdir)), None
+    before, starts = len(Run(workdir).history), None
     made = 0
     while process.poll() is None:
-        history = read_history(workdir)
+        history = Run(workdir).history
         if len(history) > before:
             starts = history[-1]["step"]
         if starts is not None:
-            made = max([line["step"] for line in read_metrics(workdir)], default=0) - starts
+            made = max([line["step"] for line in Run(workdir).metrics()], default=0) - starts
         if made >= after_steps or time.monotonic() - began > after_seconds:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -117,19 +114,15 @@ def kill_once(rng: random.Random, begin, workdir: Path, by_time: bool) -> int | 
 
 def steps_kept(workdir: Path) -> int:
     """Steps that the last start found done."""
-    return read_history(workdir)[-2]["step"]
+    return Run(workdir).history[-2]["step"]
 
 
 def losses(workdir: Path) -> dict[int, float]:
-    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+    return {line["step"]: line["loss"] for line in Run(workdir).metrics() if "loss" in line}
 
 
 def states_equal(workdir: Path, other: Path, step: int) -> bool:
-    found = []
-    for folder in (workdir, other):
-        config, checkpoints, _ = open_run(folder, step)
-        found.append(checkpoints.restore(step, abstract_states(config, make_mesh(1, 1))))
-        checkpoints.close()
+    found = [Run(folder).restore(step)[1] for folder in (workdir, other)]
     pairs = zip(*map(jax.tree.leaves, jax.device_get(found)), strict=True)
     return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
 

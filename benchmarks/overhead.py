@@ -26,19 +26,23 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from supclap_jax.cli.main import read_config
+from supclap_jax.config import read_config
 from supclap_jax.data.batches import training_batches
-from supclap_jax.data.soundscape import Soundscape, write_clotho
-from supclap_jax.runs import run as workdir
+from supclap_jax.data.opening import load_clips
+from supclap_jax.data.soundscape import Soundscape
+from supclap_jax.data.soundscape_files import write_clotho
+from supclap_jax.data.text import Tokenizer
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.mesh import make_mesh, put_batch
-from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import init_states
+from supclap_jax.runs.tokenizer import make_tokenizer
 from supclap_jax.train import loop
 from supclap_jax.train.step import make_train_step
 
 RECIPE = str(Path(__file__).parents[1] / "configs" / "soundscape.py")
 INTERVAL = 100  # steps between checkpoints
+DIRECTIONS = ("text_to_audio", "audio_to_text")
 
 
 def main():
@@ -54,10 +58,10 @@ def main():
         folder = Path(name)
         write_clotho(Soundscape(), folder / "data", 400)
         config = read_config(RECIPE, [f"--config.data.path={folder / 'data'}"])
-        states, batches, train_step = prepare(config, folder)
+        states, batches, train_step = prepare(config)
         step_seconds, states, metrics = time_steps(train_step, states, batches, timed)
         host_seconds = time_loop(config, folder, metrics, batches, steps)
-        draw_seconds = time_draws(config, folder)
+        draw_seconds = time_draws(config)
         save_seconds, writing_seconds = time_saves(folder, train_step, states, batches, timed)
     step = statistics.median(step_seconds)
     results = {
@@ -87,15 +91,19 @@ def main():
         options.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def prepare(config, folder: Path):
+def prepare(config):
     """States, eight batches on the host, and the compiled step of the recipe."""
     mesh = make_mesh(1, config.batch_size)
-    clips = loop.load_clips(config, "train")
-    (folder / "tokens").mkdir()
-    tokenizer = workdir.load_tokenizer(config, folder / "tokens", clips)
-    stream = training_batches(clips, tokenizer, config, 0, 0, 1)
+    stream = draw(config)
     batches = [next(stream) for _ in range(8)]
     return init_states(config, mesh), batches, make_train_step(config, mesh)
+
+
+def draw(config):
+    """The stream of training batches from its beginning."""
+    clips = load_clips(config, "train")
+    tokenizer = Tokenizer(make_tokenizer(config, clips), config.text.vocab_size)
+    return training_batches(clips, tokenizer, config, 0, 0, 1)
 
 
 def time_steps(train_step, states, batches, count: int):
@@ -104,7 +112,7 @@ def time_steps(train_step, states, batches, count: int):
     seconds = []
     for number in range(count + 2):
         began = time.perf_counter()
-        *states, metrics = train_step(*states, on_device[number % len(on_device)])
+        states, metrics = train_step(states, on_device[number % len(on_device)])
         jax.block_until_ready((states, metrics))
         seconds.append(time.perf_counter() - began)
     return seconds[2:], states, metrics
@@ -117,27 +125,25 @@ def time_loop(config, folder: Path, metrics, batches, steps: int) -> float:
     moments = []
 
     def make_no_step(config, mesh):
-        def no_step(train_state, radius_state, batch):
+        def no_step(states, batch):
             moments.append(time.perf_counter())
-            return train_state, radius_state, metrics
+            return states, metrics
 
         return no_step
 
     with (
         mock.patch.object(loop, "make_train_step", make_no_step),
         mock.patch.object(loop, "training_batches", lambda *_: itertools.cycle(batches)),
-        mock.patch.object(loop, "_validate", lambda *_: 0.0),
+        mock.patch.object(loop, "validate", lambda *_: {key: {"R@1": 0.0} for key in DIRECTIONS}),
     ):
         loop.train(config, folder / "loop")
-    assert len(read_metrics(folder / "loop")) == steps // config.log_every
+    assert len(Run(folder / "loop").metrics()) - 1 == steps // config.log_every
     return (moments[-1] - moments[10]) / (len(moments) - 11)
 
 
-def time_draws(config, folder: Path) -> float:
+def time_draws(config) -> float:
     """Median seconds to draw one of the batches that the workers hold ready."""
-    clips = loop.load_clips(config, "train")
-    tokenizer = workdir.load_tokenizer(config, folder / "tokens", clips)
-    batches = training_batches(clips, tokenizer, config, 0, 0, 1)
+    batches = draw(config)
     next(batches)
     seconds = []
     for _ in range(5):
@@ -157,12 +163,12 @@ def time_saves(folder: Path, train_step, states, batches, count: int):
     waits, extra = [], []
     for number in range(count // 2):
         began = time.perf_counter()
-        checkpoints.save(tuple(states), number + 1)
+        checkpoints.save(states, number + 1)
         waits.append(time.perf_counter() - began)
         seconds = []
         for _ in range(12):
             began = time.perf_counter()
-            *states, metrics = train_step(*states, batch)
+            states, metrics = train_step(states, batch)
             jax.block_until_ready((states, metrics))
             seconds.append(time.perf_counter() - began)
         extra.append(sum(seconds[:6]) - sum(seconds[6:]))

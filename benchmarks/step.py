@@ -45,15 +45,17 @@ def main():
     configs = {name: recipe(name, batch) for name in VARIANTS}
     mesh = make_mesh(1, batch)
     steps = {name: make_train_step(config, mesh) for name, config in configs.items()}
-    radius_states = {}
+    radius = {}
     for name, config in configs.items():
-        state, radius_states[name] = init_states(config, mesh)
+        states = init_states(config, mesh)
+        radius[name] = states.radius
     inputs = put_batch(make_batch(configs["static"]), mesh)
     seconds = {name: [] for name in VARIANTS}
     for run in range(pairs + 1):
         for name in VARIANTS:
             began = time.perf_counter()
-            state, radius_states[name], metrics = steps[name](state, radius_states[name], inputs)
+            states, metrics = steps[name](states.replace(radius=radius[name]), inputs)
+            radius[name] = states.radius
             jax.block_until_ready(metrics)
             if run:
                 seconds[name].append(time.perf_counter() - began)

@@ -10,8 +10,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary file's path beside `path`, which takes its place when the block ends.
 
-    It is on disk before it does. If the block raises, `path` stays as it was and nothing is left;
-    a kill may leave the temporary file, whose name begins with a dot and ends with ".part".
+    It is on disk before it does. A link stays, and what it points to is replaced. If the block
+    raises, `path` stays as it was and nothing is left; a kill may leave the temporary file, whose
+    name begins with a dot and ends with ".part".
 
     Raises:
       OSError: the file cannot be written, such as on a full disk.
@@ -23,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> path.read_text()
     '1 2 3'
     """
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
@@ -34,13 +36,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file by `replacing`; text as UTF-8.
+    """Writes a file by `replacing`; text as UTF-8. A pipe or device, as /dev/stdout, stays itself.
 
     Raises:
       OSError: it cannot be written.
     """
+    content = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     with replacing(path) as unfinished:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.write_bytes(content)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a kill has left this file: the temporary one of `replacing`."""
+    return path.name.startswith(".") and path.suffix == ".part"
 
 
 def _sync(path: Path) -> None:

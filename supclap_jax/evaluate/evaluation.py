@@ -1,4 +1,4 @@
-"""Evaluation of a run's checkpoint on the evaluation split: tables, JSON and figures."""
+"""The driver of an evaluation: from a run's checkpoint to tables, JSON and figures."""
 
 import dataclasses
 import json
@@ -16,12 +16,13 @@ from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
 from supclap_jax.evaluate.report import Scores, compare, estimate, report, score
 from supclap_jax.evaluate.tables import tables
+from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
-from supclap_jax.runs.checkpoints import open_run
+from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
 from supclap_jax.runs.processes import is_first
-from supclap_jax.runs.run import load_tokenizer
-from supclap_jax.runs.states import abstract_states, make_model, variables_of
+from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import variables_of
 
 CLIPS_IN_FIGURE = 12
 
@@ -64,7 +65,8 @@ def evaluate_run(
       out: a further file for the JSON; a confusion matrix goes beside it, as `.confusion.png`.
 
     Raises:
-      ConfigError: there is no run, or no such checkpoint.
+      ConfigError: options do not go together, or `out` cannot be written.
+      RunError: as `Run.restore`.
       DataError: the data cannot be read, or differ from those of the run to compare with.
     """
     if evaluation.relevance and "dcase" not in evaluation.metric_styles:
@@ -76,8 +78,8 @@ def evaluate_run(
         templates = zero_shot.read_prompts(evaluation.prompts)
     options = {"templates": templates, "relevance": evaluation.relevance}
 
-    run = _Run(workdir, evaluation.step, evaluation)
-    other = _Run(evaluation.against, None, evaluation) if evaluation.against else None
+    run = _Subject(workdir, evaluation.step, evaluation)
+    other = _Subject(evaluation.against, None, evaluation) if evaluation.against else None
     clips = load_clips(run.config, evaluation.split)
     if other:
         _check_same_clips(run, clips, other, evaluation.split)
@@ -103,16 +105,7 @@ def evaluate_run(
     examples = _similarities(run, clips) if plain else None
     if not is_first():
         return
-    for table in tables(result):
-        console.print(table)
-    console.print(f"Checkpoint of step {run.step}.")
-    if leaks:
-        console.print(
-            f"{len(leaks):,} of the run's training clips are among these, such as {leaks[0][0]!r} "
-            f"({leaks[0][1]}).",
-            soft_wrap=True,
-        )
-
+    _print(result, leaks)
     written = []
     if plain:
         figures = workdir / "figures"
@@ -126,12 +119,16 @@ def evaluate_run(
         console.print(f"Written: {path}", soft_wrap=True)
 
 
-class _Run:
-    """A checkpoint of a run: `config` and `step`; once restored `variables` and `embedder`."""
+class _Subject:
+    """A checkpoint to evaluate: `config` and `step`; once restored `variables` and `embedder`.
+
+    The config's data are those of the evaluation; `training` holds the folders that the run was
+    trained on.
+    """
 
     def __init__(self, workdir: Path, step: int | None, evaluation: Evaluation):
-        self._workdir = workdir
-        self.config, self._checkpoints, self.step = open_run(workdir, step)
+        self._run = Run(workdir)
+        self.config, self.step = self._run.config, self._run.find_step(step)
         data = self.config.data
         self.training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
         if evaluation.data is not None:
@@ -142,17 +139,16 @@ class _Run:
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""
-        mesh = make_mesh(self.config.mesh.data, self.config.batch_size, self.config.mesh.fsdp)
-        state, _ = self._checkpoints.restore(self.step, abstract_states(self.config, mesh))
-        self._checkpoints.close()
-        self.variables = variables_of(state, self.config)
-        tokenizer = load_tokenizer(self.config, self._workdir)
+        config = self.config
+        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        _, states = self._run.restore(self.step, mesh)
+        self.variables = variables_of(states.dual, config)
         self.embedder = Embedder(
-            make_model(self.config), tokenizer, self.config, batch_sharding(mesh)
+            make_model(config), self._run.tokenizer, config, batch_sharding(mesh)
         )
 
 
-def find_trained_on(run: _Run, split: str) -> list[tuple[str, str]] | None:
+def find_trained_on(run: _Subject, split: str) -> list[tuple[str, str]] | None:
     """Training clips of a run whose recording or audio is among what is evaluated.
 
     Returns:
@@ -165,7 +161,7 @@ def find_trained_on(run: _Run, split: str) -> list[tuple[str, str]] | None:
     return find_leaks(training, [PreparedSplit(held_out, split, languages)])
 
 
-def _check_same_clips(run: _Run, clips: Clips, other: _Run, split: str) -> None:
+def _check_same_clips(run: _Subject, clips: Clips, other: _Subject, split: str) -> None:
     if other.config.data == run.config.data:
         return
     theirs = load_clips(other.config, split)
@@ -178,9 +174,21 @@ def _check_same_clips(run: _Run, clips: Clips, other: _Run, split: str) -> None:
         )
 
 
+def _print(result: dict, leaks: list[tuple[str, str]] | None) -> None:
+    for table in tables(result):
+        console.print(table)
+    console.print(f"Checkpoint of step {result['step']}.")
+    if leaks:
+        console.print(
+            f"{len(leaks):,} of the run's training clips are among these, such as {leaks[0][0]!r} "
+            f"({leaks[0][1]}).",
+            soft_wrap=True,
+        )
+
+
 def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]:
     """The JSON file, and the confusion matrix where there is one."""
-    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if scores.zero_shot is None:
         return [path]
     figure.parent.mkdir(exist_ok=True)
@@ -188,7 +196,7 @@ def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]
     return [path, confusion_figure(count, scores.zero_shot.names, figure)]
 
 
-def _similarities(run: _Run, clips: Clips) -> tuple[np.ndarray, list[str]] | None:
+def _similarities(run: _Subject, clips: Clips) -> tuple[np.ndarray, list[str]] | None:
     """First captions of some clips against these clips, and the captions; None without any."""
     language = run.config.data.languages[0]
     captioned = [index for index, texts in enumerate(clips.captions.get(language, ())) if texts]

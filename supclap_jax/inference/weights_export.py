@@ -1,6 +1,5 @@
 """Trained weights as safetensors files under published names."""
 
-import os
 from pathlib import Path
 
 import jax
@@ -9,18 +8,12 @@ from safetensors.numpy import save_file
 
 from supclap_jax.console import console
 from supclap_jax.errors import ConfigError
-from supclap_jax.models import key_maps
+from supclap_jax.files import replacing
 from supclap_jax.models.pretrained import to_layout
 from supclap_jax.models.weight_files import SUFFIX
-from supclap_jax.runs.checkpoints import open_run
-from supclap_jax.runs.mesh import make_mesh
-from supclap_jax.runs.states import abstract_states, variables_of
-
-NAMES = {
-    "original": (key_maps.CED_ORIGINAL, key_maps.SONAR_FAIRSEQ2),
-    "huggingface": (key_maps.CED_HUGGINGFACE, key_maps.SONAR_HUGGINGFACE),
-    "ml-clap": (key_maps.ML_CLAP,),
-}
+from supclap_jax.models.weight_names import ML_CLAP_NAMES, layouts_named, tower_variables
+from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import variables_of
 
 
 def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> None:
@@ -33,15 +26,17 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
       out: a folder for `audio.safetensors` and `text.safetensors`, or `dual.safetensors`; or, for
         the dual encoder, a file.
       step: of the checkpoint; by default the best on validation.
-      names: a key of `NAMES`.
+      names: of the encoders' `layouts`, or "ml-clap"; see `layouts_named`.
 
     Raises:
-      ConfigError: there is no such run or checkpoint, or a file exists already.
+      ConfigError: a file exists already, `out` is not what the names need, or the encoders have no
+        such names.
+      RunError: as `Run.restore`.
     """
-    layouts = NAMES[names]
+    towers = ("dual",) if names == ML_CLAP_NAMES else ("audio", "text")
     if out.suffix != SUFFIX:
-        paths = [out / f"{layout.tower}{SUFFIX}" for layout in layouts]
-    elif len(layouts) == 1:
+        paths = [out / f"{tower}{SUFFIX}" for tower in towers]
+    elif len(towers) == 1:
         paths = [out]
     else:
         raise ConfigError(f"--names={names} writes two files; give a folder as --out, not {out}")
@@ -49,18 +44,13 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
         if path.exists():
             raise ConfigError(f"{path} exists already; remove it, or choose another --out")
 
-    config, checkpoints, step = open_run(workdir, step)
-    state, _ = checkpoints.restore(step, abstract_states(config, make_mesh(1, 1)))
-    checkpoints.close()
-    variables = jax.device_get(variables_of(state, config))
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    params.setdefault("log_logit_scale", np.float32(-np.log(config.temperature.initial)))
-    modules = {
-        "audio": {"params": params["audio"], "batch_stats": batch_stats["audio"]},
-        "text": {"params": params["text"]},
-        "dual": variables,
-    }
-    for path, layout in zip(paths, layouts, strict=True):
+    run = Run(workdir)
+    config = run.config
+    step, states = run.restore(step)
+    variables = jax.device_get(variables_of(states.dual, config))
+    temperature = np.float32(-np.log(config.temperature.initial))
+    variables["params"].setdefault("log_logit_scale", temperature)
+    for path, layout in zip(paths, layouts_named(names, config, variables), strict=True):
         metadata = {
             "format": "pt",  # what the readers of PyTorch and transformers look for
             "producer": "supclap_jax",
@@ -68,18 +58,11 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
             "layout": layout.name,
             **{f"{tower}.heads": str(config[tower].heads) for tower in layout.heads},
         }
-        _write(path, to_layout(layout, modules[layout.tower]), metadata)
-        left = [*layout.leftovers, *layout.constants]
-        console.print(f"Written: {path} (without {', '.join(left)})", soft_wrap=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unfinished:
+            save_file(
+                to_layout(layout, tower_variables(variables, layout.tower)), unfinished, metadata
+            )
+        left = ", ".join([*layout.leftovers, *layout.constants])
+        console.print(f"Written: {path}{left and f' (without {left})'}", soft_wrap=True)
     console.print(f"Checkpoint of step {step}; its tokenizer is {workdir / 'tokenizer.model'}.")
-
-
-def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """A reader finds the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, unfinished, metadata)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from supclap_jax.data.audio import SAMPLE_RATE
 from supclap_jax.errors import ConfigError
+from supclap_jax.models.registry import check_config
 from supclap_jax.planning import hlo
 from supclap_jax.planning.chips import CHIPS
 from supclap_jax.planning.flops import train_step_flops
@@ -50,9 +51,10 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
       collectives and "hbm_bytes" of one chip.
 
     Raises:
-      ConfigError: libtpu is not installed, it does not know the topology, or the recipe's mesh
-        does not fit it.
+      ConfigError: libtpu is not installed, it does not know the topology, the recipe's mesh does
+        not fit it, or as `check_config`.
     """
+    check_config(config)
     generation = topology.partition(":")[0]
     if generation not in CHIPS:
         raise ConfigError(
@@ -170,7 +172,7 @@ def _compile(config: ConfigDict, devices: list):
     """
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp, devices)
     step = make_train_step(config, mesh)
-    lowered = step.lower(*abstract_states(config, mesh), abstract_batch(config, mesh))
+    lowered = step.lower(abstract_states(config, mesh), abstract_batch(config, mesh))
     cached = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:

@@ -8,16 +8,30 @@ from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from supclap_jax.config import load
-from supclap_jax.errors import CannotWrite, ConfigError
 from supclap_jax.console import console
+from supclap_jax.errors import CannotWrite, RunError
+from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs.processes import is_first, wait_for_all
-from supclap_jax.runs.states import RadiusState, TrainState
+from supclap_jax.runs.states import States
 
 SUMS = "sums.json"  # in the folder of a step: length and CRC-32 of each of its files
+JSON = ("metrics/metrics", "default/_METADATA")  # Orbax's own files that it cannot do without
+# How TensorStore's errors begin where bytes are missing or cannot be decoded. Errors of the file
+# system have other codes, such as UNKNOWN (EIO), ABORTED (ESTALE) and RESOURCE_EXHAUSTED (ENOMEM).
+DAMAGED = ("DATA_LOSS:", "FAILED_PRECONDITION:", "NOT_FOUND:", "OUT_OF_RANGE:")
+
+
+class DamagedCheckpoint(RunError):
+    """Files of a checkpoint are missing or not as they were written."""
+
+    def __init__(self, folder: Path, problem: str):
+        super().__init__(
+            f"checkpoint {folder} is damaged: {problem}. Training, started again, puts it away and "
+            "goes on from the one before; or remove it"
+        )
+        self.problem = problem
 
 
 class Checkpoints:
@@ -29,22 +43,27 @@ class Checkpoints:
       repair: whether to put damaged checkpoints away, in `workdir/damaged`, and print which.
 
     Raises:
-      ConfigError: a checkpoint is damaged, and that is not to be repaired.
+      DamagedCheckpoint: one is, and that is not to be repaired.
+      RunError: the file system does not let one be read.
     """
 
     def __init__(self, workdir: Path, keep_last: int, repair: bool = False):
         self._folder = (workdir / "checkpoints").absolute()
         for step in _step_folders(self._folder):
-            problem = _problem(step, contents=False)
+            try:
+                problem = _problem(step, contents=False)
+            except OSError as error:
+                raise RunError(
+                    f"checkpoint {step} cannot be read: {_reason(error)}. It was left as it is; "
+                    "mend that and try again"
+                ) from error
             if problem and not repair:
-                raise ConfigError(
-                    f"checkpoint {step} is damaged: {problem}. Training, started again, puts it "
-                    "away and goes on from the one before; or remove it"
-                )
+                raise DamagedCheckpoint(step, problem)
             if problem:
                 self._put_away(step, problem)
         wait_for_all("damaged checkpoints are put away")
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
+        self._wrote = False
         best = BestN(get_metric_fn=_recall, n=1)
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -55,9 +74,7 @@ class Checkpoints:
             ),
         )
 
-    def save(
-        self, states: tuple[TrainState, RadiusState], step: int, recall: float | None = None
-    ) -> None:
+    def save(self, states: States, step: int, recall: float | None = None) -> None:
         """Starts to write the states after `step`, with their validation recall where known.
 
         Raises:
@@ -67,59 +84,82 @@ class Checkpoints:
         free = shutil.disk_usage(self._folder).free
         if free < needed + 2**20:
             raise self._cannot_write(f"it needs {needed:,} bytes, and {free:,} are free")
+        self._wrote = True
         try:
             self._manager.save(
                 step,
-                args=ocp.args.StandardSave(dict(zip(("train", "radius"), states, strict=True))),
+                args=ocp.args.StandardSave(_items(states)),
                 metrics={} if recall is None else {"recall": recall},
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise self._cannot_write(error) from error
 
-    def restore(
-        self, step: int, abstract: tuple[TrainState, RadiusState]
-    ) -> tuple[TrainState, RadiusState]:
+    def restore(self, step: int, abstract: States) -> States:
         """Reads the states after `step` in the shapes and shardings of `abstract`.
 
         Raises:
-          ConfigError: its files are not as they were written.
+          DamagedCheckpoint: files are missing or not as they were written.
+          RunError: it cannot be restored for any other reason, such as too little memory, an error
+            of the file system, or states of other shapes.
         """
-        problem = _problem(self._folder / str(step), contents=True)
-        if problem:
-            raise ConfigError(f"checkpoint {self._folder / str(step)} is damaged: {problem}")
-        target = dict(zip(("train", "radius"), abstract, strict=True))
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        return restored["train"], restored["radius"]
+        folder = self._folder / str(step)
+        try:
+            problem = _problem(folder, contents=True)
+            if problem is None:
+                target = ocp.args.StandardRestore(_items(abstract))
+                items = self._manager.restore(step, args=target)
+                return States(dual=items["train"], radius=items["radius"])
+        except Exception as error:  # Orbax raises any kind
+            problem = _reason(error)
+            if (folder / SUMS).exists() or not _is_of_bytes(error):
+                raise RunError(
+                    f"checkpoint {folder} cannot be restored: {problem}. Its files show no damage "
+                    "and were left as they are; mend that and try again, or move it away to use "
+                    "another one"
+                ) from error
+        raise DamagedCheckpoint(folder, problem)
 
-    def restore_newest(
-        self, abstract: tuple[TrainState, RadiusState]
-    ) -> tuple[int, tuple[TrainState, RadiusState] | None]:
+    def restore_newest(self, abstract: States) -> tuple[int, States | None]:
         """The newest checkpoint that is as it was written; damaged ones are put away.
 
         Returns:
           Its step and states; 0 and None where there never was a checkpoint.
 
         Raises:
-          ConfigError: there are checkpoints, and all are damaged.
+          RunError: there are checkpoints, and all are damaged, or as `restore`.
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return step, self.restore(step, abstract)
-            except ConfigError:
-                problem = _problem(self._folder / str(step), contents=True)
-            except Exception as error:  # Orbax raises any kind for what it cannot read
-                problem = f"{type(error).__name__}: {str(error)[:200]}"
+            except DamagedCheckpoint as error:
+                problem = error.problem
             wait_for_all(f"checkpoint {step} is read")
             self._put_away(self._folder / str(step), problem)
             wait_for_all(f"checkpoint {step} is put away")
             self._manager.reload()
         if steps or (self._folder.parent / "damaged").is_dir():
-            raise ConfigError(
+            raise RunError(
                 f"all checkpoints of {self._folder.parent} are damaged and now in its folder "
                 "'damaged'; to train from the beginning, choose another --workdir"
             )
         return 0, None
+
+    def find(self, step: int | None = None) -> int:
+        """`step` if it has a checkpoint; by default `best_step`.
+
+        Raises:
+          RunError: there is no such checkpoint.
+        """
+        step = self.best_step() if step is None else step
+        if step is None:
+            raise RunError(f"{self._folder.parent} holds no checkpoint yet; train it further")
+        if step not in self.steps():
+            raise RunError(
+                f"{self._folder.parent} holds no checkpoint of step {step}; there are "
+                f"{', '.join(map(str, self.steps())) or 'none'}"
+            )
+        return step
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, in order."""
@@ -137,7 +177,8 @@ class Checkpoints:
         """
         try:
             self._manager.close()
-            self._add_sums()
+            if self._wrote:
+                self._add_sums()
         except (OSError, ValueError, RuntimeError) as error:
             raise self._cannot_write(error) from error
 
@@ -153,9 +194,7 @@ class Checkpoints:
         if is_first():
             for step in _step_folders(self._folder):
                 if not (step / SUMS).exists():
-                    unfinished = self._folder / SUMS
-                    unfinished.write_text(json.dumps(_sums(step, contents=True)))
-                    unfinished.replace(step / SUMS)
+                    write_whole(step / SUMS, json.dumps(_sums(step, contents=True)))
 
     def _cannot_write(self, reason: Exception | str) -> CannotWrite:
         return CannotWrite(
@@ -164,23 +203,9 @@ class Checkpoints:
         )
 
 
-def open_run(workdir: Path, step: int | None) -> tuple[ConfigDict, Checkpoints, int]:
-    """A run's config, its checkpoints, and `step`, or that of the best checkpoint.
-
-    Raises:
-      ConfigError: there is no run, or no such checkpoint, or one is damaged.
-    """
-    if not (workdir / "config.json").is_file():
-        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
-    config = load(workdir / "config.json")
-    checkpoints = Checkpoints(workdir, config.keep_last)
-    step = checkpoints.best_step() if step is None else step
-    if step not in checkpoints.steps():
-        raise ConfigError(
-            f"{workdir} holds no checkpoint of step {step}; there are "
-            f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
-        )
-    return config, checkpoints, step
+def _items(states: States) -> dict:
+    """By their names on disk."""
+    return {"train": states.dual, "radius": states.radius}
 
 
 def _recall(metrics: dict[str, float]) -> float:
@@ -198,7 +223,7 @@ def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
     """Length and, with `contents`, CRC-32 of each file of a checkpoint but the list itself."""
     sums = {}
     for path in sorted(step.rglob("*")):
-        if path.is_file() and path.name != SUMS:
+        if path.is_file() and path.name != SUMS and not is_unfinished(path):
             crc, length = 0, path.stat().st_size
             if contents:
                 with path.open("rb") as file:
@@ -211,14 +236,17 @@ def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
 def _problem(step: Path, contents: bool) -> str | None:
     """What is wrong with the files of a checkpoint; None if nothing is.
 
-    There may be no list for the newest one, where training was killed before the next.
+    There may be no list for the newest one, where training was killed before the next. Then no more
+    can be seen than whether Orbax will find what it reads first.
     """
-    try:
-        expected = json.loads((step / SUMS).read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return f"{SUMS} is cut off"
+    if not (step / SUMS).exists():
+        return next(filter(None, (_json_problem(step, name) for name in JSON)), None)
+    problem = _json_problem(step, SUMS)
+    if problem:
+        return problem
+    expected = json.loads((step / SUMS).read_text())
+    if not isinstance(expected, dict):
+        return f"{SUMS} holds no sums"
     found = _sums(step, contents)
     for name, sums in expected.items():
         if name not in found:
@@ -228,3 +256,36 @@ def _problem(step: Path, contents: bool) -> str | None:
         if contents and found[name] != sums:
             return f"{name} has changed"
     return None
+
+
+def _json_problem(step: Path, name: str) -> str | None:
+    try:
+        json.loads((step / name).read_text())
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except ValueError:
+        return f"{name} is cut off"
+    return None
+
+
+def _is_of_bytes(error: BaseException | None) -> bool:
+    """Whether an error on restoring says that bytes of the checkpoint are missing or wrong.
+
+    It decides where there is no list of sums to compare them with. Files that are not there or
+    cannot be decoded are damage: TensorStore and the readers of JSON say so. All other errors, such
+    as of memory, of a file system, or for states of other shapes, say nothing about the bytes; and
+    what is in doubt is not put away.
+    """
+    while error is not None:
+        undecodable = isinstance(error, ValueError) and str(error).startswith(DAMAGED)
+        if undecodable or isinstance(error, FileNotFoundError | json.JSONDecodeError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """In one line, of the error that was the first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error)[:200]}".splitlines()[0]

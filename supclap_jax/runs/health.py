@@ -6,11 +6,24 @@ from pathlib import Path
 
 from rich.table import Table
 
-from supclap_jax.errors import ConfigError
+from supclap_jax.errors import RunError
 from supclap_jax.runs.history import FINISHED, read_history
 from supclap_jax.runs.metrics import read_metrics
 
+CONFIG = "config.json"
 PATIENCE = 600.0  # seconds without a line in which compilation or evaluation may take place
+
+
+def config_file(workdir: Path) -> Path:
+    """The file that makes a folder a run.
+
+    Raises:
+      RunError: there is no run.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise RunError(f"{workdir} holds no run (no {CONFIG}); see 'supclap train --help'")
+    return path
 
 
 def status(workdir: Path) -> dict:
@@ -23,12 +36,9 @@ def status(workdir: Path) -> dict:
       What `--json` writes. Times are in seconds since 1970; what is not known yet is None.
 
     Raises:
-      ConfigError: there is no run.
+      RunError: there is no run.
     """
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"{workdir} holds no run (no config.json); see 'supclap train --help'")
-    config = json.loads(path.read_text())
+    config = json.loads(config_file(workdir).read_text())
     history = read_history(workdir)
     lines = read_metrics(workdir)
     steps = [line for line in lines if "loss" in line]

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from supclap_jax.console import console
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.pretrained import Match, match, read
 from supclap_jax.models.weight_files import find_weights
-from supclap_jax.console import console
+from supclap_jax.models.weight_names import known_layouts, tower_variables
 
 
 def check_weights(config: ConfigDict, state) -> None:
@@ -48,25 +49,21 @@ def load_weights(config: ConfigDict, state):
     variables = unflatten_dict(variables)
     params = variables["params"]
     ema = jax.tree.map(jnp.copy, params) if config.ema_decay else {}
-    return state.replace(params=params, batch_stats=variables["batch_stats"], ema=ema)
+    return state.replace(params=params, batch_stats=variables.get("batch_stats", {}), ema=ema)
 
 
 def _matches(config: ConfigDict, state) -> Iterator[tuple[tuple[str, ...], Match]]:
     """For each file, the path of the module that it fills, and what is in it."""
-    params, batch_stats = state.params, state.batch_stats
-    towers = (
-        (config.pretrained, "dual", (), {"params": params, "batch_stats": batch_stats}),
-        (
-            config.audio.pretrained,
-            "audio",
-            ("audio",),
-            {"params": params["audio"], "batch_stats": batch_stats["audio"]},
-        ),
-        (config.text.pretrained, "text", ("text",), {"params": params["text"]}),
-    )
-    for source, tower, module, variables in towers:
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    layouts = known_layouts(config, variables)
+    for source, tower, module in (
+        (config.pretrained, "dual", ()),
+        (config.audio.pretrained, "audio", ("audio",)),
+        (config.text.pretrained, "text", ("text",)),
+    ):
         if source:
-            found = match(find_weights(source), variables, tower)
+            of_tower = tower_variables(variables, tower)
+            found = match(find_weights(source), of_tower, tower, layouts)
             _check_heads(config, found)
             yield module, found
 
@@ -87,6 +84,7 @@ def _report(found: Match) -> None:
     console.print(f"Start from {found.path}: {layout.name}.", soft_wrap=True)
     left = [f"{pattern} ({why})" for pattern, why in layout.leftovers.items()]
     left += [f"{key} (this run's model has none)" for key in found.left]
-    console.print(f"Not used, where present: {', '.join(left)}.", soft_wrap=True)
+    if left:
+        console.print(f"Not used, where present: {', '.join(left)}.", soft_wrap=True)
     if layout.notice:
         console.print(layout.notice, soft_wrap=True)

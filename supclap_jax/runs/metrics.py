@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard and a log file."""
+"""Where a run's numbers go: metrics.jsonl, TensorBoard and lines of text."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from supclap_jax.console import console
+from supclap_jax.files import write_whole
 
 
 class MetricsWriter:
@@ -26,7 +27,7 @@ class MetricsWriter:
             return
         kept = read_metrics(workdir, start_step)
         path = workdir / "metrics.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
@@ -50,7 +51,7 @@ class MetricsWriter:
 def read_lines(path: Path) -> list[dict]:
     """The objects in a file of one JSON object a line, without what a kill cut off.
 
-    None where there is no file.
+    An empty list where there is no file.
     """
     found = []
     for line in path.read_text().splitlines() if path.is_file() else ():

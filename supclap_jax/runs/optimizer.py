@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-TOWERS = ("audio", "text")
+from supclap_jax.models.dual_encoder import TOWERS, frozen_towers
+from supclap_jax.models.registry import encoders
 
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
@@ -64,37 +65,29 @@ def dual_encoder_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 def learning_rate_scales(config: ConfigDict, params):
     """By what the learning rate is multiplied, for every parameter of the dual encoder.
 
-    A factor for each group (`optimizer.scale`), times `optimizer.layer_decay` once for each block
-    between a tower's parameter and its output: 0 times for the final norm, once for the last
-    block, `depth + 1` times for what comes before the first (as in BEiT, arXiv 2106.08254).
+    A factor for each group (`optimizer.scale`), times `optimizer.layer_decay` once for each layer
+    between a tower's parameter and its output (as in BEiT, arXiv 2106.08254), which the encoder
+    counts (`Encoder.layers_above`).
 
     Args:
       config: of the run.
       params: of `DualEncoder`, or any tree like it.
 
     Returns:
-      A tree like `params` of scalars, `[depth, 1, ...]` for the stacked blocks.
+      A tree like `params` of scalars, `[depth, 1, ...]` for stacked layers.
     """
-    decay = config.optimizer.layer_decay
+    decay, encoder_of = config.optimizer.layer_decay, encoders(config)
 
     def scale(path, leaf):
-        names = [step.key for step in path]
-        if names[0] not in TOWERS:
-            group = "projections" if names[0].endswith("projection") else "temperature"
+        name, *rest = (step.key for step in path)
+        if name not in TOWERS:
+            group = "projections" if name.endswith("projection") else "temperature"
             return jnp.float32(config.optimizer.scale[group])
-        depth = config[names[0]].depth
-        if names[1] == "blocks":
-            exponent = jnp.arange(depth, 0, -1).reshape(-1, *[1] * (leaf.ndim - 1))
-        else:
-            exponent = 0 if names[1] == "norm" else depth + 1
-        return config.optimizer.scale[names[0]] * jnp.float32(decay) ** exponent
+        layers_above = encoder_of[name].layers_above
+        layers = layers_above(tuple(rest), leaf, config) if layers_above else 0
+        return config.optimizer.scale[name] * jnp.float32(decay) ** layers
 
     return jax.tree.map_with_path(scale, params)
-
-
-def frozen_towers(config: ConfigDict) -> tuple[str, ...]:
-    """The encoders that a config keeps as they are (their projections learn)."""
-    return tuple(tower for tower in TOWERS if config[tower].frozen)
 
 
 def is_kernel(params):

@@ -1,14 +1,15 @@
 """Several processes that train together, on one machine or many, by JAX's distributed runtime."""
 
 import os
+import signal
 import sys
 from contextlib import contextmanager
 
 import jax
 from jax.experimental import multihost_utils
 
-from supclap_jax.errors import ConfigError, Disconnected
 from supclap_jax.console import console
+from supclap_jax.errors import ConfigError, Disconnected
 
 HEARTBEAT_TIMEOUT = 60  # seconds of silence after which a process counts as gone
 
@@ -69,3 +70,29 @@ def ending_with_the_others():
             flush=True,
         )
         os._exit(Disconnected.exit_code)
+
+
+@contextmanager
+def stop_signals():
+    """Yields `stop(step)`: the signal to stop for after this step, the same for all processes.
+
+    A process of its own catches SIGTERM and SIGINT; a second one kills as usual. Of several, JAX
+    catches the SIGTERM of any one and names the next step that all can stop at.
+    """
+    if jax.process_count() > 1:
+        yield lambda step: multihost_utils.reached_preemption_sync_point(step) and signal.SIGTERM
+        return
+    received = []
+    previous = {}
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[number] = signal.signal(number, receive)
+    try:
+        yield lambda step: next(iter(received), None)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,109 +1,177 @@
-"""The folder of a run: which config and data it belongs to, and its tokenizer."""
+"""A run: all that its folder holds, opened and restored here."""
 
 import json
+import math
+from contextlib import closing
 from pathlib import Path
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.config import changed_keys, load, save
-from supclap_jax.errors import ConfigError
+from supclap_jax import config as configs
+from supclap_jax.data import splits
 from supclap_jax.data.clips import Clips
-from supclap_jax.errors import DataError
 from supclap_jax.data.prepared import Mixture
-from supclap_jax.data.text import SONAR_PIECES, Tokenizer, normalize, train_tokenizer
-from supclap_jax.models.weight_files import find
+from supclap_jax.data.text import Tokenizer
+from supclap_jax.errors import ConfigError, DataError, RunError
+from supclap_jax.files import is_unfinished, write_whole
+from supclap_jax.runs import health
+from supclap_jax.runs.checkpoints import Checkpoints
+from supclap_jax.runs.history import read_history
+from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.states import States, abstract_states
+from supclap_jax.runs.tokenizer import make_tokenizer
 
-TOKENIZER_CAPTIONS = 20_000
 
+class Run:
+    """The folder of a run; to make one reads nothing.
 
-def claim(config: ConfigDict, workdir: Path) -> None:
-    """Makes `workdir` this config's, or checks that it is.
+    | in the folder | read by | written by |
+    |---|---|---|
+    | `config.json`, `data.json`, `tokenizer.model` | `config`, `tokenizer` | `claim` |
+    | `checkpoints/`, `damaged/` | `restore` | `checkpoints` |
+    | `metrics.jsonl`, `tensorboard/` | `metrics` | `metrics.MetricsWriter` |
+    | `history.jsonl` | `history` | `history.session` |
+    | `profile/` | | `train.profiler.Trace` |
+    | `evaluation.json`, `figures/` | | `evaluate.evaluation` |
 
-    Raises:
-      ConfigError: the folder holds a run of another config.
+    Args:
+      workdir: the folder, which need not be there yet.
     """
-    path = workdir / "config.json"
-    if path.is_file():
-        changed = changed_keys(load(path), config)
-        if changed:
+
+    def __init__(self, workdir: Path):
+        self.workdir = workdir
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.workdir / health.CONFIG).is_file()
+
+    @property
+    def config(self) -> ConfigDict:
+        """The run's config, locked; a new one each time.
+
+        Raises:
+          RunError: there is no run.
+          ConfigError: it is not valid.
+        """
+        return configs.load(health.config_file(self.workdir))
+
+    def claim(self, config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
+        """Makes the folder this config's and these clips', with a tokenizer, or checks that it is.
+
+        Args:
+          config: fields that are `resumable` may differ from those of the run.
+          clips_of_split: their numbers and digests are remembered; a tokenizer, if the config names
+            none, is trained on captions of "train".
+
+        Raises:
+          ConfigError: the folder holds a run of another config, or other files; or as
+            `make_tokenizer`.
+          DataError: clips or captions are others than when the run began.
+        """
+        self._claim_config(config)
+        self._claim_data(clips_of_split)
+        path = self.workdir / "tokenizer.model"
+        if not path.is_file():
+            write_whole(path, make_tokenizer(config, clips_of_split["train"]))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The run's own.
+
+        Raises:
+          RunError: there is none, or no run.
+        """
+        path = self.workdir / "tokenizer.model"
+        vocab_size = self.config.text.vocab_size
+        if not path.is_file():
+            raise RunError(f"{self.workdir} holds no tokenizer ({path.name}); it was not begun")
+        return Tokenizer(path.read_bytes(), vocab_size)
+
+    def checkpoints(self, repair: bool = False) -> Checkpoints:
+        """Its checkpoints, to be closed after use.
+
+        Args:
+          repair: as of `Checkpoints`.
+
+        Raises:
+          RunError: there is no run, or a checkpoint is damaged, and that is not to be repaired.
+        """
+        return Checkpoints(self.workdir, self.config.keep_last, repair)
+
+    def find_step(self, step: int | None = None) -> int:
+        """`step` if it has a checkpoint; by default the one with the highest validation recall.
+
+        Raises:
+          RunError: as `checkpoints`, or there is no such checkpoint.
+        """
+        with closing(self.checkpoints()) as checkpoints:
+            return checkpoints.find(step)
+
+    def restore(self, step: int | None = None, mesh: Mesh | None = None) -> tuple[int, States]:
+        """A checkpoint's step and states.
+
+        Args:
+          step: as of `find_step`.
+          mesh: to lay the states on; by default one device.
+
+        Raises:
+          RunError: as `find_step`, or it is damaged or cannot be restored.
+        """
+        with closing(self.checkpoints()) as checkpoints:
+            step = checkpoints.find(step)
+            abstract = abstract_states(self.config, mesh or make_mesh(1, 1))
+            return step, checkpoints.restore(step, abstract)
+
+    def metrics(self, last_step: float = math.inf) -> list[dict]:
+        """The lines of `metrics.jsonl` up to a step."""
+        return read_metrics(self.workdir, last_step)
+
+    @property
+    def history(self) -> list[dict]:
+        """Starts and ends, as `read_history`."""
+        return read_history(self.workdir)
+
+    @property
+    def status(self) -> dict:
+        """Progress and health, as `health.status`. Raises RunError where there is no run."""
+        return health.status(self.workdir)
+
+    def _claim_config(self, config: ConfigDict) -> None:
+        if self.exists:
+            changed = configs.changed_keys(self.config, config)
+            if changed:
+                raise ConfigError(
+                    f"{self.workdir} holds a run of another config, which differs in "
+                    f"{', '.join(changed)}; choose another --workdir, or set them as in "
+                    f"{self.workdir / health.CONFIG}"
+                )
+        elif self.workdir.is_dir() and not all(map(is_unfinished, self.workdir.iterdir())):
             raise ConfigError(
-                f"{workdir} holds a run of another config, which differs in "
-                f"{', '.join(changed)}; choose another --workdir, or set them as in {path}"
+                f"{self.workdir} is not empty and holds no run (no {health.CONFIG}); choose "
+                "another --workdir"
             )
-    elif workdir.is_dir() and any(workdir.iterdir()):
-        raise ConfigError(
-            f"{workdir} is not empty and holds no run (no config.json); choose another --workdir"
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    save(config, path)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(self.workdir / health.CONFIG, configs.to_json(config))
 
-
-def claim_data(clips_of_split: dict[str, Clips | Mixture], workdir: Path) -> None:
-    """Remembers number and digest of the clips of each split, or checks that they are the run's.
-
-    Raises:
-      DataError: clips or captions are others than when the run began.
-    """
-    path = workdir / "data.json"
-    mine = {
-        split: {"clips": len(clips), "fingerprint": clips.fingerprint()}
-        for split, clips in clips_of_split.items()
-    }
-    if not path.is_file():
-        path.write_text(json.dumps(mine, indent=2) + "\n")
-        return
-    theirs = json.loads(path.read_text())
-    for split in mine:
-        if mine[split] != theirs[split]:
-            raise DataError(
-                f"the {split} clips or captions are not those that the run in {workdir} began "
-                f"with ({theirs[split]['clips']} clips then, {mine[split]['clips']} now); restore "
-                "them or choose another --workdir"
-            )
-
-
-def read_tokenizer(config: ConfigDict) -> bytes:
-    """The sentencepiece model that `config.text.tokenizer` names.
-
-    Raises:
-      ConfigError: it cannot be read, or does not fit `config.text.vocab_size`.
-    """
-    source, vocab_size = config.text.tokenizer, config.text.vocab_size
-    model = find(source).read_bytes()
-    try:
-        pieces = Tokenizer(model, vocab_size).pieces
-    except RuntimeError as error:
-        raise ConfigError(f"text.tokenizer {source} is not a sentencepiece model") from error
-    if pieces > vocab_size or (vocab_size == SONAR_PIECES and pieces != vocab_size):
-        raise ConfigError(
-            f"text.tokenizer {source} has {pieces} pieces, but text.vocab_size is {vocab_size}; "
-            f"set that to {pieces}, or, for a tokenizer of another run, as it was there"
-        )
-    return model
-
-
-def load_tokenizer(
-    config: ConfigDict, workdir: Path, clips: Clips | Mixture | None = None
-) -> Tokenizer:
-    """The run's tokenizer, `workdir/tokenizer.model`.
-
-    If absent, it is a copy of `config.text.tokenizer`, or else trained on the captions of `clips`,
-    at most 20,000 of them, evenly spaced.
-
-    Raises:
-      ConfigError: as `read_tokenizer`, or `config.text.vocab_size` is smaller than the number of
-        characters in use.
-    """
-    path = workdir / "tokenizer.model"
-    if not path.is_file() and config.text.tokenizer:
-        path.write_bytes(read_tokenizer(config))
-    elif not path.is_file():
-        captions = [normalize(text) for text in clips.some_captions(TOKENIZER_CAPTIONS)]
-        try:
-            path.write_bytes(train_tokenizer(captions, config.text.vocab_size))
-        except RuntimeError as error:
-            raise ConfigError(
-                f"no tokenizer of text.vocab_size {config.text.vocab_size} can be trained on the "
-                f"captions: {error}"
-            ) from error
-    return Tokenizer(path.read_bytes(), config.text.vocab_size)
+    def _claim_data(self, clips_of_split: dict[str, Clips | Mixture]) -> None:
+        """In the file, the splits have Clotho's names."""
+        path = self.workdir / "data.json"
+        mine = {
+            splits.CLOTHO[split]: {"clips": len(clips), "fingerprint": clips.fingerprint()}
+            for split, clips in clips_of_split.items()
+        }
+        if not path.is_file():
+            write_whole(path, json.dumps(mine, indent=2) + "\n")
+            return
+        theirs = json.loads(path.read_text())
+        for split in clips_of_split:
+            name = splits.CLOTHO[split]
+            if mine[name] != theirs[name]:
+                raise DataError(
+                    f"the {split} clips or captions are not those that the run in {self.workdir} "
+                    f"began with ({theirs[name]['clips']} clips then, {mine[name]['clips']} now); "
+                    "restore them or choose another --workdir"
+                )

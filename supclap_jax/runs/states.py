@@ -1,38 +1,19 @@
 """The two train states: the dual encoder's and the radius model's."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.errors import ConfigError
 from supclap_jax.data.audio import SAMPLE_RATE
-from supclap_jax.data.text import Tokenizer
-from supclap_jax.models.ced import CED
-from supclap_jax.models.dual_encoder import DualEncoder
-from supclap_jax.models.radius import DynamicRadius, FixedRadius, NoRadius, StaticRadius
-from supclap_jax.models.sonar import SonarTextEncoder
-from supclap_jax.runs.mesh import state_shardings
-from supclap_jax.runs.optimizer import (
-    dual_encoder_optimizer,
-    frozen_towers,
-    radius_optimizer,
-)
+from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.models.radius import make_radius_model
 from supclap_jax.runs.initial_weights import load_weights
-
-AUGMENTATIONS = (
-    "dropout",
-    "patch_out",
-    "time_masks",
-    "time_mask_frames",
-    "freq_masks",
-    "freq_mask_bins",
-)
-ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "tanh": nn.tanh}
+from supclap_jax.runs.mesh import state_shardings
+from supclap_jax.runs.optimizer import dual_encoder_optimizer, radius_optimizer
 
 
 @struct.dataclass
@@ -42,7 +23,7 @@ class TrainState:
     Attributes:
       step: int32, optimizer steps taken, skipped ones included.
       params: of `DualEncoder`.
-      batch_stats: running statistics of the audio encoder's batch norm.
+      batch_stats: running statistics of batch norms, empty where no encoder has one.
       ema: moving average of `params`, empty without `ema_decay`.
       opt_state: of the optimizer.
       skipped: int32, steps whose update was skipped because it was not finite.
@@ -66,72 +47,17 @@ class RadiusState:
     opt_state: optax.OptState
 
 
-def make_model(config: ConfigDict, sharding: Sharding | None = None) -> DualEncoder:
-    """The dual encoder that a config describes.
+@struct.dataclass
+class States:
+    """All that a step changes and a checkpoint holds.
 
-    Args:
-      config: of the run.
-      sharding: of the batches that it is to take; None leaves activations to the compiler.
-
-    Raises:
-      ConfigError: it asks for kernels that this machine does not have.
+    Attributes:
+      dual: of the dual encoder.
+      radius: of the radius model.
     """
-    if config.attention == "cudnn" and jax.default_backend() != "gpu":
-        raise ConfigError(
-            f"attention = 'cudnn' needs an NVIDIA GPU, but JAX runs on {jax.default_backend()}; "
-            "set it to 'xla'"
-        )
-    dtype = jnp.dtype(config.compute_dtype)
-    both = {name: config[name] for name in ("attention", "scan_layers", "remat")}
-    both |= {"dtype": dtype, "sharding": sharding}
-    audio = CED(
-        dim=config.audio.dim,
-        depth=config.audio.depth,
-        heads=config.audio.heads,
-        target_length=config.audio.target_length,
-        **{name: config.audio[name] for name in AUGMENTATIONS},
-        **both,
-    )
-    text = SonarTextEncoder(
-        vocab_size=Tokenizer.size(config.text.vocab_size),
-        dim=config.text.dim,
-        depth=config.text.depth,
-        heads=config.text.heads,
-        ffn_dim=config.text.ffn_dim,
-        dropout=config.text.dropout,
-        **both,
-    )
-    return DualEncoder(
-        audio=audio,
-        text=text,
-        projection_dim=config.projection_dim,
-        temperature=config.temperature.initial,
-        learn_temperature=config.temperature.learned,
-        bias=config.temperature.initial_bias if config.loss.base == "siglip" else None,
-        frozen=frozen_towers(config),
-        dtype=dtype,
-        sharding=sharding,
-    )
 
-
-def make_radius_model(config: ConfigDict) -> nn.Module:
-    """The radius model that a config describes."""
-    svr = config.loss.svr
-    if svr.radius == "none":
-        return NoRadius()
-    if svr.radius == "fixed":
-        return FixedRadius(svr.fixed_radius, svr.direction)
-    if svr.radius == "static":
-        return StaticRadius(svr.initial_radius, svr.direction, svr.shared)
-    return DynamicRadius(
-        initial_radius=svr.initial_radius,
-        direction=svr.direction,
-        features=svr.features,
-        hidden=svr.hidden,
-        activation=ACTIVATIONS[svr.activation],
-        shared=svr.shared,
-        detach=svr.detach,
-    )
+    dual: TrainState
+    radius: RadiusState
 
 
 def split_seed(seed: int) -> jax.Array:
@@ -139,7 +65,7 @@ def split_seed(seed: int) -> jax.Array:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
+def init_states(config: ConfigDict, mesh: Mesh) -> States:
     """Both states at step 0, made straight on the mesh; a pure function of `config.seed`.
 
     Values of pretrained weights then take the place of the initial ones.
@@ -148,11 +74,11 @@ def init_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState
       ConfigError: as `load_weights`.
     """
     shardings = state_shardings(jax.eval_shape(lambda: _init(config)), mesh)
-    state, radius_state = jax.jit(lambda: _init(config), out_shardings=shardings)()
-    return load_weights(config, state), radius_state
+    states = jax.jit(lambda: _init(config), out_shardings=shardings)()
+    return states.replace(dual=load_weights(config, states.dual))
 
 
-def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusState]:
+def abstract_states(config: ConfigDict, mesh: Mesh) -> States:
     """Shapes, dtypes and shardings of both states, without making them."""
     states = jax.eval_shape(lambda: _init(config))
     return jax.tree.map(
@@ -162,7 +88,7 @@ def abstract_states(config: ConfigDict, mesh: Mesh) -> tuple[TrainState, RadiusS
     )
 
 
-def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
+def _init(config: ConfigDict) -> States:
     model_key, radius_key, _ = split_seed(config.seed)
     waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
     tokens = np.ones((1, config.text.max_tokens), np.int32)
@@ -170,16 +96,17 @@ def _init(config: ConfigDict) -> tuple[TrainState, RadiusState]:
     similarity = jnp.zeros((config.batch_size, config.batch_size))
     radius_params = make_radius_model(config).init(radius_key, similarity).get("params", {})
     zero = jnp.int32(0)
-    state = TrainState(
+    dual = TrainState(
         step=zero,
         params=variables["params"],
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         ema=variables["params"] if config.ema_decay else {},
         opt_state=dual_encoder_optimizer(config).init(variables["params"]),
         skipped=zero,
         skipped_in_a_row=zero,
     )
-    return state, RadiusState(radius_params, radius_optimizer(config).init(radius_params))
+    radius = RadiusState(radius_params, radius_optimizer(config).init(radius_params))
+    return States(dual, radius)
 
 
 def variables_of(state: TrainState, config: ConfigDict) -> dict:

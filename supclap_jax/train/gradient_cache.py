@@ -16,11 +16,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax.errors import ConfigError
-from supclap_jax.models.ced import MOMENTUM
-from supclap_jax.models.dual_encoder import FROZEN
-from supclap_jax.models.log_mel import frame_count, log_mel
+from supclap_jax.models.dual_encoder import FROZEN, make_model
+from supclap_jax.models.registry import audio_encoder, encoders
 from supclap_jax.runs.mesh import batch_sharding
-from supclap_jax.runs.states import make_model
+from supclap_jax.runs.states import abstract_states
 
 
 def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
@@ -28,15 +27,17 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
 
     Microbatch i of n holds the pairs i, i + n, i + 2n, ... So each device's pairs are spread over
     all microbatches and never leave it, and the choice does not depend on the number of devices.
-    Batch norm uses the statistics of the whole batch: it acts on the input, so they depend on no
-    parameter and are found first. The result is that of the whole batch, except that dropout,
-    patch-out and SpecAugment draw from a key for each microbatch (in both passes the same).
+    Batch norm uses the statistics of the whole batch: it acts on features, so they depend on no
+    parameter and are found first (`AudioEncoder.moments`). The result is that of the whole batch,
+    except that what is random (dropout, patch-out, SpecAugment) draws from a key for each
+    microbatch, in both passes the same.
 
     Returns:
       `towers(params, batch_stats, batch, key)` -> outputs of `DualEncoder`, new batch_stats.
 
     Raises:
-      ConfigError: the devices do not divide `microbatch_size`, or as `make_model`.
+      ConfigError: the devices do not divide `microbatch_size`, an encoder has a batch norm whose
+        statistics no microbatches can pool, or as `make_model`.
     """
     sharding, size = batch_sharding(mesh), config.microbatch_size
     model = make_model(config, sharding)
@@ -54,7 +55,7 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
 
     def at_once(params, batch_stats, batch, key):
         outputs, updated = embed(params, batch_stats, batch, key, mutable=["batch_stats"])
-        return outputs, updated["batch_stats"]
+        return outputs, updated.get("batch_stats", {})
 
     if size is None:
         return at_once
@@ -63,6 +64,9 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
         raise ConfigError(
             f"microbatch_size {size} is not divisible by the {devices} devices that share a batch"
         )
+    _check_pooling(config, mesh)
+    encoder = audio_encoder(config)
+    pools = encoder.momentum is not None and not config.audio.frozen
 
     def place(x):
         return jax.lax.with_sharding_constraint(x, sharding)
@@ -75,12 +79,17 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
             take = partial(jax.lax.dynamic_index_in_dim, index=i, axis=1, keepdims=False)
             return jax.tree.map(lambda x: place(take(x)), parts)
 
+        def moments_of_part(i):
+            clips = part(i)
+            return encoder.moments(*encoder.frontend(clips["audio"], clips["audio_lengths"]))
+
         new_batch_stats = batch_stats
-        if not config.audio.frozen:
-            batch_stats = _pooled(jax.lax.map(lambda i: _moments(part(i)), indices))
-            new_batch_stats = jax.tree.map(
-                lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, new_batch_stats, batch_stats
-            )
+        if pools:
+            share, running = encoder.momentum, batch_stats["audio"]
+            pooled = encoder.pooled(jax.lax.map(moments_of_part, indices))
+            moved = jax.tree.map(lambda old, new: share * old + (1 - share) * new, running, pooled)
+            new_batch_stats = {**batch_stats, "audio": moved}
+            batch_stats = {**batch_stats, "audio": pooled}
 
         def embed_part(i):
             outputs = embed(params, batch_stats, part(i), jax.random.fold_in(key, i))
@@ -98,18 +107,14 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
     return in_parts
 
 
-def _moments(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Number of the clips' own frames; mean and variance over them, of each mel bin."""
-    x = log_mel(batch["audio"], batch["audio_lengths"])
-    frames = frame_count(batch["audio_lengths"])
-    own = (jnp.arange(x.shape[1]) < frames[:, None])[..., None]
-    return frames.sum(), x.mean((0, 1), where=own), x.var((0, 1), where=own)
-
-
-def _pooled(moments: tuple[jax.Array, jax.Array, jax.Array]) -> dict:
-    """Mean and variance of the union of all parts, as the model's `batch_stats`."""
-    frames, means, variances = moments
-    share = (frames / frames.sum())[:, None]
-    mean = jnp.sum(share * means, axis=0)
-    variance = jnp.sum(share * (variances + (means - mean) ** 2), axis=0)
-    return {"audio": {"input_norm": {"mean": mean, "var": variance}}}
+def _check_pooling(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises ConfigError where a tower that learns has batch statistics that are not pooled."""
+    state = abstract_states(config, mesh).dual
+    for tower, encoder in encoders(config).items():
+        if encoder.momentum is None and tower in state.batch_stats and not config[tower].frozen:
+            raise ConfigError(
+                f"microbatch_size is {config.microbatch_size}, but {tower}.encoder "
+                f"{config[tower].encoder!r} has a batch norm and does not tell how to pool its "
+                "statistics; leave microbatch_size at None, or give the encoder `moments`, "
+                "`pooled` and `momentum`"
+            )

@@ -1,9 +1,13 @@
 """How fast a run is, and how much of its time goes into steps."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from statistics import median
+
+import jax
 
 
 class Meter:
@@ -87,3 +91,12 @@ class Meter:
     def goodput(self) -> float:
         """Time in steps that count, up to the last reading, over all time; a share."""
         return self._useful / (self._wall_clock() - self._first_start)
+
+
+def peak_memory() -> int:
+    """Most bytes in use so far, on the fullest device of this process; on a CPU, of the process."""
+    statistics = [device.memory_stats() for device in jax.local_devices()]
+    if all(statistics):
+        return max(device["peak_bytes_in_use"] for device in statistics)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -6,12 +6,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
+from supclap_jax.config.base_loss import base_loss
 from supclap_jax.losses import forces, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
+from supclap_jax.models.radius import make_radius_model
 from supclap_jax.runs.mesh import AXES, batch_sharding, replicated
 from supclap_jax.runs.optimizer import (
     dual_encoder_optimizer,
@@ -21,17 +23,14 @@ from supclap_jax.runs.optimizer import (
 )
 from supclap_jax.runs.states import (
     RadiusState,
+    States,
     TrainState,
     abstract_states,
-    make_radius_model,
     split_seed,
 )
 from supclap_jax.train.gradient_cache import make_towers
 
-Step = Callable[
-    [TrainState, RadiusState, dict[str, jax.Array]],
-    tuple[TrainState, RadiusState, dict[str, jax.Array]],
-]
+Step = Callable[[States, dict[str, jax.Array]], tuple[States, dict[str, jax.Array]]]
 
 
 def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
@@ -48,14 +47,14 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
         towers_of = partial(towers, batch_stats=batch_stats, batch=batch, key=key)
         outputs, backward, new_batch_stats = jax.vjp(towers_of, params, has_aux=True)
         audio, text, logit_scale, _ = outputs
-        (_, metrics), (*by_outputs, radius_gradient) = loss(
+        (_, (metrics, pulls)), (*by_outputs, radius_gradient) = loss(
             *outputs, batch["group_ids"], radius_params
         )
         (gradient,) = backward(tuple(by_outputs))
         metrics["temperature"] = 1 / logit_scale
         pairs = {"audio": (audio, text, by_outputs[0]), "text": (text, audio, by_outputs[1])}
         for side, of_side in pairs.items():
-            found = forces(*of_side, metrics.pop(f"pull/{side}"))
+            found = forces(*of_side, pulls[side])
             metrics |= {f"force/{side}_{name}": jnp.mean(x) for name, x in found.items()}
         return (gradient, radius_gradient), new_batch_stats, metrics
 
@@ -63,25 +62,28 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
 
 
 def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
-    """`loss(audio, text, logit_scale, logit_bias, ids, radius_params) -> (loss, metrics)`.
+    """`loss(audio, text, logit_scale, logit_bias, ids, radius_params)`, the results of `supclap`.
 
     With `config.loss.block_size` the devices of the mesh share its sweeps over the pairs; without,
     each similarity matrix exists as a whole. The result is the same.
+
+    Raises:
+      ConfigError: as `base_loss`.
     """
     radius_model = make_radius_model(config)
     svr = config.loss.svr
-    options = {"base": config.loss.base, "same_id": config.loss.same_id}
+    options = {"base": base_loss(config), "same_id": config.loss.same_id}
     if svr.radius != "none":
         options |= {name: svr[name] for name in ("direction", "alpha", "beta")}
 
     def loss(audio, text, logit_scale, logit_bias, ids, radius_params, **placement):
         radii = partial(radius_model.apply, {"params": radius_params})
-        if svr.radius != "dynamic":
-            given = radii(None)
-        elif svr.features == "row" or not svr.detach:
+        if radius_model.looks_at == "summary":
+            given = {"predict_radii": radii}
+        elif radius_model.looks_at == "matrix":
             given = radii(similarity(audio, text) * logit_scale)
         else:
-            given = {"predict_radii": radii}
+            given = radii(None)
         return supclap(
             audio,
             text,
@@ -96,15 +98,18 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
 
     if config.loss.block_size is None:
         return loss
-    return sharded(partial(loss, block_size=config.loss.block_size), mesh, AXES)
+    everywhere, split = PartitionSpec(), PartitionSpec(AXES)  # pulls are of each device's pairs
+    out_specs = (everywhere, (everywhere, split))
+    tiled = partial(loss, block_size=config.loss.block_size)
+    return sharded(tiled, mesh, AXES, out_specs=out_specs)
 
 
 def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
-    """Compiles `step(state, radius_state, batch) -> (state, radius_state, metrics)`.
+    """Compiles `step(states, batch) -> (states, metrics)`.
 
-    Both states are donated. Randomness is a function of `config.seed` and `state.step`. Where loss
-    or gradient is not finite, parameters, statistics and optimizer states stay as they were and
-    the step counts as skipped.
+    The states are donated. Randomness is a function of `config.seed` and the step. Where loss or
+    gradient is not finite, parameters, statistics and optimizer states stay as they were and the
+    step counts as skipped.
 
     Raises:
       ConfigError: as `make_towers`.
@@ -113,10 +118,11 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     optimizer, of_radius = dual_encoder_optimizer(config), radius_optimizer(config)
     schedule = learning_rate(config.optimizer, config.total_steps)
 
-    def step(state: TrainState, radius_state: RadiusState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(split_seed(config.seed)[2], state.step)
+    def step(states: States, batch: dict[str, jax.Array]):
+        dual, radius = states.dual, states.radius
+        key = jax.random.fold_in(split_seed(config.seed)[2], dual.step)
         (gradient, radius_gradient), batch_stats, metrics = gradients(
-            state.params, radius_state.params, state.batch_stats, batch, key
+            dual.params, radius.params, dual.batch_stats, batch, key
         )
         gradient_norm = optax.tree.norm(gradient)
         radius_gradient_norm = optax.tree.norm(radius_gradient)
@@ -126,47 +132,47 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
             & jnp.isfinite(radius_gradient_norm)
         )
 
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(gradient, dual.opt_state, dual.params)
         radius_updates, radius_opt_state = of_radius.update(
-            radius_gradient, radius_state.opt_state, radius_state.params
+            radius_gradient, radius.opt_state, radius.params
         )
 
         def if_finite(new, old):
             return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
 
         new_params = clip_temperature(
-            optax.apply_updates(state.params, updates), config.temperature.minimum
+            optax.apply_updates(dual.params, updates), config.temperature.minimum
         )
-        ema = state.ema
+        ema = dual.ema
         if config.ema_decay:
-            ema = moving_average(state.ema, new_params, state.step, config.ema_decay)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=if_finite(new_params, state.params),
-            batch_stats=if_finite(batch_stats, state.batch_stats),
-            ema=if_finite(ema, state.ema),
-            opt_state=if_finite(opt_state, state.opt_state),
-            skipped=state.skipped + ~finite,
-            skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
+            ema = moving_average(dual.ema, new_params, dual.step, config.ema_decay)
+        new_dual = TrainState(
+            step=dual.step + 1,
+            params=if_finite(new_params, dual.params),
+            batch_stats=if_finite(batch_stats, dual.batch_stats),
+            ema=if_finite(ema, dual.ema),
+            opt_state=if_finite(opt_state, dual.opt_state),
+            skipped=dual.skipped + ~finite,
+            skipped_in_a_row=jnp.where(finite, 0, dual.skipped_in_a_row + 1),
         )
-        new_radius_params = optax.apply_updates(radius_state.params, radius_updates)
-        new_radius_state = RadiusState(
-            params=if_finite(new_radius_params, radius_state.params),
-            opt_state=if_finite(radius_opt_state, radius_state.opt_state),
+        new_radius_params = optax.apply_updates(radius.params, radius_updates)
+        new_radius = RadiusState(
+            params=if_finite(new_radius_params, radius.params),
+            opt_state=if_finite(radius_opt_state, radius.opt_state),
         )
         metrics |= {
             "gradient_norm": gradient_norm,
             "radius_gradient_norm": radius_gradient_norm,
-            "learning_rate": schedule(state.step - state.skipped),
-            "skipped": new_state.skipped,
-            "skipped_in_a_row": new_state.skipped_in_a_row,
+            "learning_rate": schedule(dual.step - dual.skipped),
+            "skipped": new_dual.skipped,
+            "skipped_in_a_row": new_dual.skipped_in_a_row,
         }
-        return new_state, new_radius_state, metrics
+        return States(new_dual, new_radius), metrics
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_states(config, mesh))
     return jax.jit(
         step,
-        in_shardings=(*shardings, batch_sharding(mesh)),
-        out_shardings=(*shardings, replicated(mesh)),
-        donate_argnums=(0, 1),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
     )

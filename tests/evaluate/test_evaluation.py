@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from supclap_jax.cli.main import main
-from supclap_jax.data.clips import read_clotho
+from supclap_jax.data.clotho import read_clotho
+from tests import tiny
 
-TINY = Path(__file__).parents[1] / "tiny.py"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def runs(soundscape, tmp_path_factory):
     overrides = [f"--config.data.path={soundscape}", "--config.optimizer.learning_rate=0.1"]
     overrides += ["--config.total_steps=2", "--config.eval_every=1"]
     workdir = f"--workdir={folder / '1'}"
-    assert main(["train", f"--config={TINY}:info_nce", workdir, *overrides]) == 0
+    assert main(["train", f"--config={tiny.PATH}:info_nce", workdir, *overrides]) == 0
     shutil.copytree(folder / "1", folder / "2")
     shutil.rmtree(folder / "1" / "checkpoints" / "2")
     shutil.rmtree(folder / "2" / "checkpoints" / "1")

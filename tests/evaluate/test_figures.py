@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from supclap_jax.evaluate.figures import (
@@ -31,25 +32,67 @@ def write_metrics(path, lines):
     return path
 
 
-def assert_drawn(path):
-    pixels = imread(path)
-    assert pixels.shape[0] > 300 and pixels.shape[1] > 400
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50
+@pytest.fixture
+def saved(monkeypatch):
+    """The figures that were written, by the name of their file."""
+    figures, write = {}, Figure.savefig
+
+    def keep(figure, path, **options):
+        write(figure, path, **options)
+        figures[path.name] = figure
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def panels(figure):
+    """Title of each panel -> label of each line -> its values."""
+    return {
+        axes.get_title(loc="left"): {line.get_label(): line.get_ydata() for line in axes.lines}
+        for axes in figure.axes
+    }
 
 
 @pytest.mark.filterwarnings("error")
-def test_all_figures_of_a_full_run(tmp_path):
+def test_figures_of_a_run_show_what_was_logged(tmp_path, saved):
+    """Few points are drawn as they are, in the unit of the axis."""
     rng = np.random.default_rng(0)
-    keys = [*LOSS, *RECALL, *RADIUS, *FORCES, "distance"]
-    lines = [{"step": i, **dict(zip(keys, rng.random(len(keys)), strict=True))} for i in range(90)]
-    lines[50]["loss"] = float("nan")
-    lines += [{"step": i, "validation/text_to_audio/R@1": 3.0 * i} for i in (0, 45, 90)]
+    keys = [*LOSS, *RECALL, *RADIUS, *FORCES, "distance", "validation/text_to_audio/R@1"]
+    logged = {key: rng.random(20) for key in keys}
+    logged["loss"][5] = np.nan
+    lines = [{"step": i, **{key: logged[key][i] for key in keys}} for i in range(20)]
     metrics = write_metrics(tmp_path / "metrics.jsonl", lines)
     paths = training_figures(metrics, tmp_path / "new" / "figures")
-    names = ["loss.png", "recall.png", "radius.png", "forces.png"]
-    assert [path.name for path in paths] == names
-    for path in paths:
-        assert_drawn(path)
+    assert [path.name for path in paths] == ["loss.png", "recall.png", "radius.png", "forces.png"]
+    assert all(min(imread(path).shape[:2]) > 300 for path in paths)
+
+    losses = list(panels(saved["loss.png"]).values())
+    for key, (values,) in zip(LOSS, (panel.values() for panel in losses), strict=True):
+        np.testing.assert_array_equal(values, logged[key])
+    recall = panels(saved["recall.png"])
+    in_batch, validation = recall["In-batch recall (training)"], recall["Validation recall"]
+    np.testing.assert_array_equal(in_batch["text → audio"], 100 * logged[RECALL[0]])
+    np.testing.assert_array_equal(in_batch["audio → text"], 100 * logged[RECALL[1]])
+    np.testing.assert_array_equal(validation["text → audio"], logged[keys[-1]])
+    (radius,) = panels(saved["radius.png"]).values()
+    np.testing.assert_array_equal(radius["audio–text distance (mean)"], logged["distance"])
+    np.testing.assert_array_equal(radius["text radius (mean ± std)"], logged[RADIUS[0]])
+    forces = panels(saved["forces.png"])
+    np.testing.assert_array_equal(
+        forces["Push across it"]["audio"], logged["force/audio_push_perpendicular"]
+    )
+    assert len(forces) == 4
+
+
+def test_many_points_are_smoothed_over_the_faint_ones(tmp_path, saved):
+    """Over 2 % of them: a mean of three where there are 120, fewer at the ends."""
+    values = np.random.default_rng(0).random(120)
+    lines = [{"step": i, "loss": value} for i, value in enumerate(values)]
+    training_figures(write_metrics(tmp_path / "metrics.jsonl", lines), tmp_path)
+    raw, smoothed = saved["loss.png"].axes[0].lines
+    np.testing.assert_array_equal(raw.get_ydata(), values)
+    expected = [values[max(i - 1, 0) : i + 2].mean() for i in range(120)]
+    np.testing.assert_allclose(smoothed.get_ydata(), expected)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +148,7 @@ def test_shorten():
 
 
 @pytest.mark.filterwarnings("error")
-def test_similarity_figure_draws_any_script(tmp_path):
+def test_similarity_figure_draws_any_script(tmp_path, saved):
     labels = [
         "A dog barks " * 20,
         "雨が屋根に降り、遠くで雷が鳴っている",
@@ -114,16 +157,21 @@ def test_similarity_figure_draws_any_script(tmp_path):
         "बारिश \U0001f327 \x00",
         "",
     ]
-    path = similarity_figure(np.eye(6), labels, tmp_path / "similarity.png")
-    assert path == tmp_path / "similarity.png"
-    assert_drawn(path)
+    similarity = np.linspace(-1, 1, 36).reshape(6, 6)
+    path = similarity_figure(similarity, labels, tmp_path / "similarity.png")
+    assert min(imread(path).shape[:2]) > 300
+    axes = saved["similarity.png"].axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), similarity)
+    captions = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert captions[1:4] == [labels[1], labels[2], "costs $^_{ \\frac$ more"]
+    assert [text.get_text() for text in axes.texts][:2] == ["-1.00", "-0.94"]
 
 
-@pytest.mark.parametrize("count", [1, 16])
-def test_similarity_figure_of_one_and_of_many_pairs(tmp_path, count):
-    similarity = np.random.default_rng(0).uniform(-1, 1, (count, count))
+@pytest.mark.parametrize(("count", "numbers"), [(1, 1), (16, 0)])
+def test_numbers_are_written_where_there_is_room(tmp_path, saved, count, numbers):
     labels = [f"caption {i}" for i in range(count)]
-    assert imread(similarity_figure(similarity, labels, tmp_path / "s.png")).size > 10_000
+    similarity_figure(np.zeros((count, count)), labels, tmp_path / "s.png")
+    assert len(saved["s.png"].axes[0].texts) == numbers
 
 
 @pytest.mark.parametrize(
@@ -145,16 +193,31 @@ def test_pyplot_is_not_imported():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("classes", "pixels"), [(1, 400), (10, 700), (50, 1500), (309, 3900)])
-def test_confusion_of_few_and_of_many_classes(tmp_path, classes, pixels):
+@pytest.mark.parametrize(("classes", "inches"), [(1, 2.5), (10, 4.2), (309, 26)])
+def test_confusion_of_few_and_of_many_classes(tmp_path, monkeypatch, classes, inches):
+    """Shares of each class, in percent; the figure grows so that names stay legible."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     rng = np.random.default_rng(classes)
     count = rng.integers(3, size=(classes, classes)) + 20 * np.eye(classes, dtype=int)
     count[-1] = 0
     names = [f"class number {k} with_a_long_name, and a comma" for k in range(classes)]
-    path = confusion_figure(count, names, tmp_path / "confusion.png")
-    drawn = imread(path)
-    assert min(drawn.shape[:2]) > pixels
-    assert len(np.unique(drawn[::5, ::5].reshape(-1, drawn.shape[-1]), axis=0)) > 20
+    confusion_figure(count, names, tmp_path / "confusion.png")
+    (figure,) = figures
+    axes = figure.axes[0]
+    shown = axes.images[0].get_array()
+    assert not shown[-1].any()
+    for row in range(classes - 1):
+        np.testing.assert_allclose(shown[row], 100 * count[row] / count[row].sum())
+    right = 100 * np.trace(count) / max(count.sum(), 1)
+    assert axes.get_title(loc="left") == f"Zero-shot: {count.sum():,} clips, {right:.1f} % right"
+    assert axes.get_yticklabels()[0].get_text() == "class number 0 with a long…"
+    assert figure.get_size_inches().tolist() == [pytest.approx(inches, rel=0.02)] * 2
+
+
+def test_a_confusion_is_written(tmp_path):
+    path = confusion_figure(np.eye(3, dtype=int), ["a", "b", "c"], tmp_path / "confusion.png")
+    assert min(imread(path).shape[:2]) > 350
 
 
 @pytest.mark.parametrize("count", [np.zeros((2, 3), int), np.zeros((3, 3), int), -np.eye(2)])

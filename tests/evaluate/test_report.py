@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from supclap_jax.data.clips import read_clotho
+from supclap_jax.data.clotho import read_clotho
 from supclap_jax.errors import DataError
 from supclap_jax.evaluate.bootstrap import bootstrap_mean, bootstrap_retrieval, difference
 from supclap_jax.evaluate.languages import mean_rank_variance

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from supclap_jax.data.clips import read_clotho
+from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.inference.embedder import Embedder
+from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
-from supclap_jax.runs.states import init_states, make_model
+from supclap_jax.runs.states import init_states
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def embedder(config, clips):
 
 @pytest.fixture
 def variables(config):
-    state, _ = init_states(config, make_mesh(1, 8))
+    state = init_states(config, make_mesh(1, 8)).dual
     return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
 
 

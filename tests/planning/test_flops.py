@@ -10,6 +10,8 @@ from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.states import abstract_states
 from supclap_jax.train.step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 MIDDLE = {
     "batch_size": 16,
     "audio": {"dim": 192, "depth": 3, "heads": 3, "seconds": 4.0},
@@ -38,7 +40,7 @@ def counted_by_xla(config):
         "tokens": jax.ShapeDtypeStruct((config.batch_size, config.text.max_tokens), jnp.int32),
         "group_ids": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
-    traced = make_train_step(config, mesh).trace(*abstract_states(config, mesh), batch)
+    traced = make_train_step(config, mesh).trace(abstract_states(config, mesh), batch)
     lowered = traced.lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]
 

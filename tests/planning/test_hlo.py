@@ -9,6 +9,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from supclap_jax.planning import hlo
 
+OPTIMIZED = True
+
 BYTES = 4 * 64  # of the local array [8, 8]
 
 

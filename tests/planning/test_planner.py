@@ -16,6 +16,8 @@ from supclap_jax.planning.planner import plan
 from supclap_jax.planning.roofline import floor
 from tests import tiny
 
+OPTIMIZED = True
+
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
 )
@@ -35,6 +37,7 @@ def test_the_slowest_part_sets_the_floor(work, seconds, bound_by):
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_a_plan_adds_up(tmp_path, capsys):
     out = tmp_path / "plan.json"
     options = ["--config.mesh.data=2", "--config.mesh.fsdp=2", f"--json={out}"]
@@ -59,6 +62,7 @@ def test_a_plan_adds_up(tmp_path, capsys):
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_what_does_not_fit_ends_with_what_does(capsys):
     """The batch-by-batch matrix of 2^17 rows alone is 16 GiB on each of four chips."""
     options = ["--config.batch_size=131072", "--config.microbatch_size=4", "--config.mesh.data=4"]

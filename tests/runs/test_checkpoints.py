@@ -1,14 +1,18 @@
 """Checkpoints: exact, kept by recency and by recall, readable onto other devices."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from supclap_jax.config import set_variant
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.mesh import make_mesh, put_batch
-from supclap_jax.runs.states import abstract_states, init_states
+from supclap_jax.runs.states import States, abstract_states, init_states
 from supclap_jax.train.step import make_train_step
 from tests.train.test_step import make_batch
+
+pytestmark = pytest.mark.slow
 
 
 def test_restores_bit_for_bit_even_when_training_goes_on_at_once(config, tmp_path):
@@ -20,8 +24,8 @@ def test_restores_bit_for_bit_even_when_training_goes_on_at_once(config, tmp_pat
     def run(after_step):
         states = init_states(config, mesh)
         for number in range(1, 6):
-            *states, _ = step(*states, put_batch(make_batch(config, number), mesh))
-            after_step(tuple(states), number)
+            states, _ = step(states, put_batch(make_batch(config, number), mesh))
+            after_step(states, number)
 
     checkpoints = Checkpoints(tmp_path, keep_last=9)
     run(checkpoints.save)
@@ -37,8 +41,8 @@ def test_restores_bit_for_bit_even_when_training_goes_on_at_once(config, tmp_pat
     reader.close()
 
 
-def test_keeps_the_best_and_the_newest(config, tmp_path):
-    states = init_states(config, make_mesh(1, config.batch_size))
+def test_keeps_the_best_and_the_newest(tmp_path):
+    states = States(dual={"w": jnp.arange(3.0)}, radius={})
     checkpoints = Checkpoints(tmp_path, keep_last=2)
     assert checkpoints.best_step() is None
     for step, recall in ((1, 5.0), (2, 9.0), (3, None), (4, 7.0), (5, None), (6, 8.0)):

@@ -8,14 +8,14 @@ import pytest
 
 from supclap_jax import config as configs
 from supclap_jax.cli.main import main
-from supclap_jax.runs.history import first_start, read_history, session
 from supclap_jax.runs.health import status
+from supclap_jax.runs.history import first_start, read_history, session
 
 
 @pytest.fixture
 def workdir(config, tmp_path):
     """A run of 6 steps that has come to the fourth, at two steps a second."""
-    configs.save(config, tmp_path / "config.json")
+    (tmp_path / "config.json").write_text(configs.to_json(config))
     lines = [
         {"step": 3, "validation/text_to_audio/R@1": 12.5, "validation/audio_to_text/R@1": 25.0},
         {"step": 4, "loss": 1.25, "step_seconds": 0.5, "step_seconds_max": 0.5, "data_wait": 0.1,

@@ -9,14 +9,17 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from supclap_jax.cli.main import main
-from supclap_jax.config import load, save
+from supclap_jax.config import load, to_json
 from supclap_jax.errors import ConfigError
-from supclap_jax.runs.checkpoints import Checkpoints, open_run
-from supclap_jax.runs.states import variables_of
-from supclap_jax.runs.mesh import make_mesh, replicated
-from supclap_jax.runs.states import abstract_states, init_states, make_model
+from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.initial_weights import check_weights
-from tests.cli.test_main import TINY
+from supclap_jax.runs.mesh import make_mesh, replicated
+from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import abstract_states, init_states, variables_of
+from tests import tiny
+
+pytestmark = pytest.mark.slow
 
 STEP = 2
 
@@ -27,7 +30,9 @@ def run(soundscape, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("first") / "run"
     data = f"--config.data.path={soundscape}"
     short = ["--config.total_steps=2", "--config.eval_every=2"]
-    assert main(["train", f"--config={TINY}:siglip", f"--workdir={workdir}", data, *short]) == 0
+    assert (
+        main(["train", f"--config={tiny.PATH}:siglip", f"--workdir={workdir}", data, *short]) == 0
+    )
     return workdir
 
 
@@ -42,10 +47,8 @@ def exported(run, tmp_path_factory):
 
 
 def state_of(workdir, step):
-    config, checkpoints, step = open_run(workdir, step)
-    state, _ = checkpoints.restore(step, abstract_states(config, make_mesh(1, 1)))
-    checkpoints.close()
-    return config, state
+    run = Run(workdir)
+    return run.config, run.restore(step)[1].dual
 
 
 def config_of(run, **changes):
@@ -65,7 +68,7 @@ def assert_equal(got, expected):
 def test_training_starts_from_the_exported_dual_encoder(run, exported, soundscape, tmp_path):
     """The warm-up's first step has a learning rate of zero: its checkpoint holds the beginning."""
     workdir = tmp_path / "second"
-    arguments = [f"--config={TINY}:siglip", f"--workdir={workdir}", "--config.seed=7"]
+    arguments = [f"--config={tiny.PATH}:siglip", f"--workdir={workdir}", "--config.seed=7"]
     arguments += [f"--config.data.path={soundscape}", "--config.total_steps=1"]
     arguments += [f"--config.pretrained={exported / 'ml-clap' / 'dual.safetensors'}"]
     arguments += [f"--config.text.tokenizer={run / 'tokenizer.model'}"]
@@ -75,7 +78,7 @@ def test_training_starts_from_the_exported_dual_encoder(run, exported, soundscap
     config, first = state_of(run, STEP)
     _, second = state_of(workdir, 1)
     assert_equal(second.params, first.params)
-    begun, _ = init_states(load(workdir / "config.json"), make_mesh(1, 8))
+    begun = init_states(load(workdir / "config.json"), make_mesh(1, 8)).dual
     assert_equal(variables_of(begun, config), variables_of(first, config))
     waveform = np.random.default_rng(0).normal(size=(2, 16_000)).astype(np.float32)
     tokens = np.array([[301, 9, 8, 2], [302, 7, 2, 1]], np.int32)
@@ -88,7 +91,7 @@ def test_training_starts_from_the_exported_dual_encoder(run, exported, soundscap
 
 def test_a_run_goes_on_without_its_weights(run, exported, soundscape, tmp_path):
     weights = shutil.copytree(exported / "original", tmp_path / "weights")
-    arguments = [f"--config={TINY}:siglip", f"--workdir={tmp_path / 'run'}"]
+    arguments = [f"--config={tiny.PATH}:siglip", f"--workdir={tmp_path / 'run'}"]
     arguments += [f"--config.data.path={soundscape}", "--config.total_steps=1"]
     arguments += [f"--config.audio.pretrained={weights / 'audio.safetensors'}"]
     assert main(["train", *arguments]) == 0
@@ -105,7 +108,7 @@ def test_towers_start_from_exported_towers(run, exported, names, capsys):
         seed=5,
         ema_decay=0.9,
     )
-    got, _ = init_states(config, make_mesh(8, 8))
+    got = init_states(config, make_mesh(8, 8)).dual
     _, first = state_of(run, STEP)
     for tower in ("audio", "text"):
         assert_equal(got.params[tower], first.params[tower])
@@ -113,7 +116,7 @@ def test_towers_start_from_exported_towers(run, exported, names, capsys):
     assert_equal(got.ema, got.params)
     kernel = got.params["text"]["blocks"]["fc1"]["kernel"]
     assert kernel.sharding.is_equivalent_to(replicated(make_mesh(8, 8)), kernel.ndim)
-    other, _ = init_states(config_of(run, seed=5), make_mesh(1, 8))
+    other = init_states(config_of(run, seed=5), make_mesh(1, 8)).dual
     assert_equal(got.params["audio_projection"], other.params["audio_projection"])
     printed = capsys.readouterr().out
     assert "outputlayer.* (the tagging head)" in printed
@@ -132,14 +135,14 @@ def test_another_number_of_heads_is_refused(run, exported):
     path = str(exported / "original" / "audio.safetensors")
     config = config_of(run, audio__pretrained=path, audio__heads=4)
     with pytest.raises(ConfigError, match=r"audio.heads is 4, .* of a model with 2"):
-        check_weights(config, abstract_states(config, make_mesh(1, 8))[0])
+        check_weights(config, abstract_states(config, make_mesh(1, 8)).dual)
 
 
 def test_a_fixed_temperature_is_exported(run, tmp_path):
     config = config_of(run, temperature__learned=False, temperature__initial=0.05)
     workdir, out = tmp_path / "run", tmp_path / "weights.safetensors"
     workdir.mkdir()
-    save(config, workdir / "config.json")
+    (workdir / "config.json").write_text(to_json(config))
     checkpoints = Checkpoints(workdir, keep_last=1)
     checkpoints.save(init_states(config, make_mesh(1, 8)), 1)
     checkpoints.close()
@@ -189,7 +192,7 @@ def test_bad_weights_are_one_line_before_anything_is_written(
         (["--config.audio.pretrained=nowhere.safetensors"], "there is no file"),
     ]:
         capsys.readouterr()
-        arguments = [f"--config={TINY}:siglip", f"--workdir={tmp_path / 'run'}"]
+        arguments = [f"--config={tiny.PATH}:siglip", f"--workdir={tmp_path / 'run'}"]
         assert main(["train", *arguments, f"--config.data.path={soundscape}", *overrides]) == 2
         error = capsys.readouterr().err
         assert message in error

@@ -14,7 +14,9 @@ from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.mesh import make_mesh, put_batch
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.step import make_train_step
-from tests.train.test_step import make_batch
+from tests.train.test_step import initial_states, make_batch, program
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STEPS = 20
@@ -27,25 +29,23 @@ def divide_small_arrays_too(monkeypatch):
 
 def curve(config, data, fsdp):
     """Losses of `STEPS` steps."""
-    mesh = make_mesh(data, config.batch_size, fsdp)
-    states, step = init_states(config, mesh), make_train_step(config, mesh)
-    losses = []
+    config.mesh.update(data=data, fsdp=fsdp)
+    mesh, step = program(config)
+    states, losses = initial_states(config, mesh), []
     for k in range(STEPS):
-        *states, metrics = step(*states, put_batch(make_batch(config, k), mesh))
+        states, metrics = step(states, put_batch(make_batch(config, k), mesh))
         losses.append(float(metrics["loss"]))
     return losses
 
 
-@pytest.mark.parametrize("block_size, shapes", [(None, [(8, 1), (2, 4)]), (3, [(4, 2), (1, 8)])])
-def test_losses_are_the_same_on_any_mesh(config, block_size, shapes):
+def test_losses_are_the_same_on_any_mesh(config):
     set_variant(config, "dynamic")
     config.total_steps = STEPS
     alone = curve(config, 1, 1)
-    config.loss.block_size = block_size
-    for data, fsdp in shapes:
-        np.testing.assert_allclose(
-            curve(config, data, fsdp), alone, rtol=1e-5, err_msg=f"{data} x {fsdp}"
-        )
+    for data, fsdp, block_size in ((2, 4, None), (4, 2, 3), (1, 8, 3)):
+        config.loss.block_size = block_size
+        losses = curve(config, data, fsdp)
+        np.testing.assert_allclose(losses, alone, rtol=1e-5, err_msg=f"{data} x {fsdp}")
 
 
 def test_eight_devices_hold_an_eighth_of_the_states(config):
@@ -57,7 +57,7 @@ def test_eight_devices_hold_an_eighth_of_the_states(config):
     def argument_bytes(data, fsdp):
         mesh = make_mesh(data, config.batch_size, fsdp)
         batch = put_batch(make_batch(config), mesh)
-        step = make_train_step(config, mesh).lower(*abstract_states(config, mesh), batch)
+        step = make_train_step(config, mesh).lower(abstract_states(config, mesh), batch)
         return step.compile().memory_analysis().argument_size_in_bytes
 
     assert argument_bytes(1, 8) <= argument_bytes(1, 1) / 7
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_one_mesh_continues_on_another(config, tmp_path):
 def test_shardings_are_as_reviewed(monkeypatch):
     """Of CED-Base and SONAR over 8 devices. UPDATE_GOLDEN=1 rewrites the file."""
     monkeypatch.undo()
-    state, _ = abstract_states(default(), make_mesh(1, 8, 8))
+    state = abstract_states(default(), make_mesh(1, 8, 8)).dual
     lines = []
     for path, leaf in jax.tree.leaves_with_path(state.params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")

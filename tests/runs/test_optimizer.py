@@ -7,7 +7,6 @@ import pytest
 
 from supclap_jax.config import validate
 from supclap_jax.errors import ConfigError
-from supclap_jax.runs.states import variables_of
 from supclap_jax.runs.mesh import make_mesh, put_batch
 from supclap_jax.runs.optimizer import (
     dual_encoder_optimizer,
@@ -16,22 +15,16 @@ from supclap_jax.runs.optimizer import (
     learning_rate_scales,
     moving_average,
 )
-from supclap_jax.runs.states import init_states
+from supclap_jax.runs.states import init_states, variables_of
 from supclap_jax.train.step import make_train_step
 from tests.train.test_step import make_batch
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """XLA compiles in half the time without its optimisations, which are not what is tested."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def params(config):
-    return init_states(config, make_mesh(1, config.batch_size))[0].params
+    return init_states(config, make_mesh(1, config.batch_size)).dual.params
 
 
 def test_learning_rate_warms_up_and_decays(config):
@@ -54,7 +47,7 @@ def test_scales_of_groups_and_layers(config):
     config.optimizer.layer_decay = 0.5
     config.optimizer.scale.update(audio=2.0, text=1.0, projections=3.0, temperature=0.25)
     validate(config)
-    params = init_states(config, make_mesh(1, config.batch_size))[0].params
+    params = init_states(config, make_mesh(1, config.batch_size)).dual.params
     scales = learning_rate_scales(config, params)
     audio = scales["audio"]
     assert float(audio["norm"]["scale"]) == 2.0
@@ -95,11 +88,11 @@ def test_a_frozen_tower_stays_and_its_projection_learns(config, tower):
     validate(config)
     mesh = make_mesh(1, config.batch_size)
     states = init_states(config, mesh)
-    before = jax.device_get(states[0])
+    before = jax.device_get(states.dual)
     step = make_train_step(config, mesh)
     for k in range(2):
-        *states, _ = step(*states, put_batch(make_batch(config, k), mesh))
-    after = jax.device_get(states[0])
+        states, _ = step(states, put_batch(make_batch(config, k), mesh))
+    after = jax.device_get(states.dual)
     jax.tree.map(np.testing.assert_array_equal, before.params[tower], after.params[tower])
     if tower == "audio":
         jax.tree.map(np.testing.assert_array_equal, before.batch_stats, after.batch_stats)
@@ -135,16 +128,19 @@ def test_the_average_follows_the_parameters_and_is_evaluated(config):
     mesh = make_mesh(1, config.batch_size)
     states = init_states(config, mesh)
     step = make_train_step(config, mesh)
-    trail = [jax.device_get(states[0].params)]
+    trail = [jax.device_get(states.dual.params)]
     for k in range(2):
-        *states, _ = step(*states, put_batch(make_batch(config, k), mesh))
-        trail.append(jax.device_get(states[0].params))
+        states, _ = step(states, put_batch(make_batch(config, k), mesh))
+        trail.append(jax.device_get(states.dual.params))
     expected = trail[0]
     for k, params in enumerate(trail[1:]):
-        expected = moving_average(expected, params, k, 0.9)
+        kept = (1 + k) / (10 + k)
+        expected = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, expected, params)  # noqa: B023
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[0].ema, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        states.dual.ema,
+        expected,
     )
-    assert variables_of(states[0], config)["params"] is states[0].ema
+    assert variables_of(states.dual, config)["params"] is states.dual.ema
     config.evaluate.ema = False
-    assert variables_of(states[0], config)["params"] is states[0].params
+    assert variables_of(states.dual, config)["params"] is states.dual.params

@@ -12,19 +12,14 @@ import pytest
 from supclap_jax.config import set_variant, validate
 from supclap_jax.errors import ConfigError
 from supclap_jax.losses import symmetric_info_nce
+from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.log_mel import frame_count, log_mel
 from supclap_jax.runs.mesh import make_mesh, put_batch
-from supclap_jax.runs.states import abstract_states, make_model
+from supclap_jax.runs.states import abstract_states
 from supclap_jax.train import step as step_module
 from supclap_jax.train.step import make_gradients, make_train_step
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """XLA compiles in half the time without its optimisations, which are not what is tested."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -52,14 +47,14 @@ def make_batch(config):
 
 def make_variables(config):
     """params, radius_params, batch_stats: random, since initial radii are equal for all pairs."""
-    state, radius_state = abstract_states(config, make_mesh(1, config.batch_size))
+    states = abstract_states(config, make_mesh(1, config.batch_size))
     rng = np.random.default_rng(1)
 
     def draw(path, x):
         centre = 1 if path[-1].key in ("scale", "var") else 0
         return rng.normal(centre, 0.2, x.shape).astype(np.float32)
 
-    trees = state.params, radius_state.params, state.batch_stats
+    trees = states.dual.params, states.radius.params, states.dual.batch_stats
     return jax.tree_util.tree_map_with_path(draw, trees)
 
 
@@ -188,15 +183,14 @@ def test_memory_is_that_of_a_microbatch(config):
         config.microbatch_size = size
         mesh = make_mesh(1, config.batch_size)
         step = make_train_step(config, mesh)
-        compiled_step = step.lower(*abstract_states(config, mesh), make_batch(config)).compile()
+        compiled_step = step.lower(abstract_states(config, mesh), make_batch(config)).compile()
         temporaries[size] = compiled_step.memory_analysis().temp_size_in_bytes
     assert temporaries[8] < 0.3 * temporaries[None]
 
 
-@pytest.mark.parametrize("size", [0, 3, 4.0, "all"])
-def test_microbatches_must_divide_the_batch(config, size):
-    with config.unlocked(), config.ignore_type():
-        config.microbatch_size = size
+def test_microbatches_must_divide_the_batch(config):
+    with config.unlocked():
+        config.microbatch_size = 3
     with pytest.raises(ConfigError, match="expected None or a divisor of batch_size 16"):
         validate(config)
 

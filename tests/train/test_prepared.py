@@ -1,15 +1,16 @@
 """Every published set prepared, trained on together for a few steps, and evaluated."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from supclap_jax.cli.main import main
+from tests import tiny
 from tests.data import published
 from tests.data.published import write_csv, write_sound
 
-TINY = Path(__file__).parents[1] / "tiny.py"
+pytestmark = pytest.mark.slow
+
 TRAINED_ON = ("audiocaps", "clotho", "table", "vggsound", "wavcaps", "webdataset")
 
 
@@ -27,7 +28,7 @@ def sets(tmp_path_factory):
 
 def train(workdir, path, *overrides):
     overrides = [f"--config.{override}" for override in (f"data.path={path}", *overrides)]
-    return main(["train", f"--config={TINY}:dynamic", f"--workdir={workdir}", *overrides])
+    return main(["train", f"--config={tiny.PATH}:dynamic", f"--workdir={workdir}", *overrides])
 
 
 def mixture(*names):
@@ -68,11 +69,17 @@ def test_a_mixture_of_all_sets_trains_and_is_evaluated(sets, tmp_path, capsys):
     assert "12 of the run's training clips are among these" in capsys.readouterr().out
 
 
-def test_languages_of_the_evaluation_are_given(sets, soundscape, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def bilingual(soundscape, tmp_path_factory):
+    """A run of one step on English and French."""
+    workdir = tmp_path_factory.mktemp("bilingual") / "run"
     options = ["total_steps=1", "data.languages=('eng_Latn','fra_Latn')"]
-    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={sets / 'audiocaps'}"]
-    assert train(tmp_path / "run", soundscape, *options) == 0
-    capsys.readouterr()
+    assert train(workdir, soundscape, *options) == 0
+    return workdir
+
+
+def test_languages_of_the_evaluation_are_given(sets, bilingual, tmp_path, capsys):
+    evaluate = ["evaluate", f"--workdir={bilingual}", f"--data={sets / 'audiocaps'}"]
     assert main(evaluate) == 2
     assert "has no caption in fra_Latn; choose other languages" in capsys.readouterr().err
     out = tmp_path / "audiocaps.json"
@@ -80,7 +87,7 @@ def test_languages_of_the_evaluation_are_given(sets, soundscape, tmp_path, capsy
     assert json.loads(out.read_text())["clips"] == 3
 
 
-def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(sets, tmp_path):
+def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(bilingual, tmp_path):
     rows = [("path", "caption", "split")]
     rows += [(f"{i}.wav", f"Sound {i}", "test" if i < 2 else "evaluation") for i in range(5)]
     write_csv(tmp_path / "in" / "clips.csv", rows)
@@ -88,8 +95,8 @@ def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(sets, tmp_path):
         write_sound(tmp_path / "in" / name)
     source = ["--format=table", f"--source={tmp_path / 'in'}", f"--out={tmp_path / 'set'}"]
     assert main(["prepare", *source]) == 0
-    assert train(tmp_path / "run", sets / "audiocaps", "batch_size=2", "total_steps=1") == 0
-    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={tmp_path / 'set'}"]
+    evaluate = ["evaluate", f"--workdir={bilingual}", f"--data={tmp_path / 'set'}"]
+    evaluate += ["--languages=eng_Latn"]
     for split, clips in {"test": 2, "evaluation": 3}.items():
         out = tmp_path / f"{split}.json"
         assert main([*evaluate, f"--split={split}", f"--json={out}"]) == 0

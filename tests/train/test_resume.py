@@ -12,37 +12,41 @@ import jax
 import numpy as np
 import pytest
 
-from supclap_jax import config as configs
-from supclap_jax.runs.checkpoints import Checkpoints
-from supclap_jax.runs.mesh import make_mesh
-from supclap_jax.runs.states import abstract_states
-from supclap_jax.train.loop import stop_signals
-from tests.cli.test_main import TINY, lines
+from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.processes import stop_signals
+from supclap_jax.runs.run import Run
+from tests import tiny
+
+pytestmark = pytest.mark.slow
 
 STEPS = 60
 
 
-def start(data, workdir, workers=1):
+def start(data, workdir, programs, workers=1):
     arguments = [
-        sys.executable, "-m", "supclap_jax.cli", "train", f"--config={TINY}",
+        sys.executable, "-m", "supclap_jax.cli", "train", f"--config={tiny.PATH}",
         f"--workdir={workdir}", f"--config.data.path={data}", f"--config.total_steps={STEPS}",
         "--config.checkpoint_every=5", "--config.eval_every=20", "--config.keep_last=2",
-        f"--config.data.workers={workers}",
+        f"--config.data.workers={workers}", f"--config.compilation_cache={programs}",
     ]  # fmt: skip
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(arguments, start_new_session=True, **pipe)
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
 
 
-def wait_for_step(process, workdir, step):
-    metrics = workdir / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while not (metrics.is_file() and f'"step": {step},' in metrics.read_text()):
+def wait_for_steps(process, workdir, starts, steps):
+    """Until the run has been started so many times, and has made so many steps since."""
+    run, deadline = Run(workdir), time.monotonic() + 600
+    while True:
+        begun = [line["step"] for line in run.history if line["event"] == "start"]
+        done = max((line["step"] for line in run.metrics()), default=0)
+        if len(begun) == starts and done >= begun[-1] + steps:
+            return
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.02)
@@ -56,17 +60,20 @@ def wait_for_checkpoint(process, workdir):
 
 
 def final_states(workdir):
-    config = configs.load(workdir / "config.json")
-    checkpoints = Checkpoints(workdir, config.keep_last)
-    states = checkpoints.restore(STEPS, abstract_states(config, make_mesh(1, config.batch_size)))
-    checkpoints.close()
-    return jax.device_get(states)
+    return jax.device_get(Run(workdir).restore(STEPS)[1])
 
 
 @pytest.fixture(scope="module")
-def undisturbed(soundscape, tmp_path_factory):
+def programs(tmp_path_factory):
+    """The folder in which these runs keep their compiled programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(soundscape, tmp_path_factory, programs):
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(start(soundscape, workdir))
+    finish(start(soundscape, workdir, programs))
+    assert any(programs.iterdir())
     return workdir
 
 
@@ -88,7 +95,7 @@ def assert_same_run(workdir, undisturbed):
     timing |= {"data_wait", "useful_seconds", "goodput"}
 
     def logged(folder):
-        return [{k: v for k, v in line.items() if k not in timing} for line in lines(folder)]
+        return [{k: v for k, v in line.items() if k not in timing} for line in read_metrics(folder)]
 
     assert logged(workdir) == logged(undisturbed)
     mine, theirs = (
@@ -97,39 +104,36 @@ def assert_same_run(workdir, undisturbed):
     assert mine == theirs
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["same workers", "other workers"])
-def test_killed_and_continued_is_undisturbed_bit_for_bit(
-    soundscape, tmp_path, undisturbed, workers
+def test_killed_stopped_and_continued_is_undisturbed_bit_for_bit(
+    soundscape, tmp_path, undisturbed, programs
 ):
+    """SIGKILL at a random step; then, with other workers, SIGTERM; then SIGINT; then the end."""
     workdir = tmp_path / "run"
-    process = start(soundscape, workdir)
-    step = random.randrange(6, STEPS // 2)
-    print(f"killed after step {step}")
-    wait_for_step(process, workdir, step)
+    process = start(soundscape, workdir, programs)
+    steps = random.randrange(6, STEPS // 3)
+    print(f"killed after step {steps}")
+    wait_for_steps(process, workdir, 1, steps)
     wait_for_checkpoint(process, workdir)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     wait_until_gone(process.pid)
-    output = finish(start(soundscape, workdir, workers))
-    assert "Continuing after step" in output
-    assert_same_run(workdir, undisturbed)
 
+    stopped = ""
+    for number, workers, starts in ((signal.SIGTERM, 2, 2), (signal.SIGINT, 1, 3)):
+        process = start(soundscape, workdir, programs, workers)
+        wait_for_steps(process, workdir, starts, 7)
+        os.killpg(process.pid, number)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 128 + number, output
+        wait_until_gone(process.pid)
+        assert f"Continuing after step {stopped}" in output
+        assert f"{number.name}: stopped after step" in output
+        assert "Traceback" not in output
+        stopped = int(output.split("stopped after step ")[1].split(";")[0])
+        assert (workdir / "checkpoints" / str(stopped)).is_dir()
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_makes_a_checkpoint_and_stops(soundscape, tmp_path, undisturbed, number):
-    workdir = tmp_path / "run"
-    process = start(soundscape, workdir)
-    wait_for_step(process, workdir, 7)
-    os.killpg(process.pid, number)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, output
-    wait_until_gone(process.pid)
-    assert f"{number.name}: stopped after step" in output
-    assert "Traceback" not in output
-    stopped = int(output.split("stopped after step ")[1].split(";")[0])
-    assert (workdir / "checkpoints" / str(stopped)).is_dir()
-    output = finish(start(soundscape, workdir))
+    output = finish(start(soundscape, workdir, programs))
     assert f"Continuing after step {stopped} of {STEPS}." in output
     assert_same_run(workdir, undisturbed)
 

@@ -9,10 +9,13 @@ import pytest
 from supclap_jax.config import set_variant
 from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import distance
+from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import make_mesh, put_batch
 from supclap_jax.runs.optimizer import adamw, learning_rate
-from supclap_jax.runs.states import abstract_states, init_states, make_model, split_seed
+from supclap_jax.runs.states import abstract_states, init_states, split_seed
 from supclap_jax.train.step import make_train_step
+
+pytestmark = pytest.mark.slow
 
 
 def make_batch(config, seed=0):
@@ -28,14 +31,38 @@ def make_batch(config, seed=0):
     }
 
 
+INITIAL, PROGRAMS = {}, {}
+
+
+def initial_states(config, mesh):
+    """Those of `init_states`, made on one device, once for all meshes."""
+    plain = config.copy_and_resolve_references()
+    plain.mesh.update(data=1, fsdp=1)
+    plain.loss.block_size = None
+    key = plain.to_json_best_effort()
+    if key not in INITIAL:
+        states = init_states(plain, make_mesh(1, config.batch_size))
+        INITIAL[key] = jax.tree.map(np.array, states)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_states(config, mesh))
+    return jax.device_put(INITIAL[key], shardings, may_alias=False)
+
+
+def program(config):
+    """The mesh and the step that is compiled for it, made once for each config."""
+    key = config.to_json_best_effort()
+    if key not in PROGRAMS:
+        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        PROGRAMS[key] = mesh, make_train_step(config, mesh)
+    return PROGRAMS[key]
+
+
 def run(config, steps=1, batches=None):
     """States and the last metrics after some steps."""
-    mesh = make_mesh(config.mesh.data, config.batch_size)
-    states = init_states(config, mesh)
-    step = make_train_step(config, mesh)
+    mesh, step = program(config)
+    states = initial_states(config, mesh)
     for k in range(steps):
         batch = make_batch(config, k) if batches is None else batches[k]
-        *states, metrics = step(*states, put_batch(batch, mesh))
+        states, metrics = step(states, put_batch(batch, mesh))
     return jax.device_get(states), {name: float(x) for name, x in metrics.items()}
 
 
@@ -52,23 +79,22 @@ def assert_close(one, other, error):
     assert_trees(compare, one, other)
 
 
-def gradient_moments(opt_state):
-    """Adam's first moments: linear in the gradients of all steps.
+def gradient_moments(states):
+    """Adam's first moments of both models: linear in the gradients of all steps.
 
     Parameters would not do to compare runs: Adam divides by the root of the second moment, so an
     entry whose gradient is rounding noise moves as far as any other.
     """
-    return optax.tree.get(opt_state, "mu")
+    return [optax.tree.get(state.opt_state, "mu") for state in (states.dual, states.radius)]
 
 
 def test_one_step_is_the_composition_of_its_parts(config):
     """Static SVR with ids, rebuilt from model, losses and optax by hand."""
     set_variant(config, "static")
     config.text.dropout = 0.0
-    (state, radius_state), metrics = run(config, steps=2, batches=[make_batch(config)] * 2)
+    states, metrics = run(config, steps=2, batches=[make_batch(config)] * 2)
 
-    mesh = make_mesh(1, config.batch_size)
-    initial, initial_radius = init_states(config, mesh)
+    initial = initial_states(config, make_mesh(1, config.batch_size))
     batch, model = make_batch(config), make_model(config)
     ids = jnp.asarray(batch["group_ids"])
 
@@ -94,7 +120,8 @@ def test_one_step_is_the_composition_of_its_parts(config):
             loss += 0.01 / 2 * radius_constraint(radius[side], apart)
         return loss, updated["batch_stats"]
 
-    params, radius, statistics = initial.params, initial_radius.params, initial.batch_stats
+    params, radius = initial.dual.params, initial.radius.params
+    statistics = initial.dual.batch_stats
     optimizers = [adamw(c, config.total_steps) for c in (config.optimizer, config.radius_optimizer)]
     opt_states = [o.init(p) for o, p in zip(optimizers, (params, radius), strict=True)]
     for _ in range(2):
@@ -107,78 +134,64 @@ def test_one_step_is_the_composition_of_its_parts(config):
             trees[i] = optax.apply_updates(trees[i], updates)
         params, radius = trees
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
-    assert int(state.step) == 2
-    assert_close(state.batch_stats, statistics, 1e-6)
-    for trained, opt_state in zip((state, radius_state), opt_states, strict=True):
-        expected = gradient_moments(opt_state)
-        assert_close(gradient_moments(trained.opt_state), expected, 1e-4)
-    assert_close(radius_state.params, radius, 1e-5)
+    assert int(states.dual.step) == 2
+    assert_close(states.dual.batch_stats, statistics, 1e-6)
+    expected = [optax.tree.get(opt_state, "mu") for opt_state in opt_states]
+    assert_close(gradient_moments(states), expected, 1e-4)
+    assert_close(states.radius.params, radius, 1e-5)
     mean_change = lambda a, b: float(np.mean(np.abs(a - b)))  # noqa: E731
-    changes = jax.tree.leaves(jax.tree.map(mean_change, state.params, params))
+    changes = jax.tree.leaves(jax.tree.map(mean_change, states.dual.params, params))
     assert max(changes) < 1e-2 * config.optimizer.learning_rate
 
 
 @pytest.mark.parametrize(
-    ("variant", "svr"),
+    ("variant", "svr", "ways"),
     [
-        ("dynamic", {"features": "row"}),
-        ("siglip_dynamic", {"shared": True, "detach": False}),
-        ("static", {"direction": "text_to_audio"}),
+        ("dynamic", {"features": "row", "detach": False}, [(8, None)]),
+        ("dynamic", {}, [(1, 4)]),
+        ("siglip_dynamic", {"shared": True}, [(8, None), (4, "auto")]),
+        ("static", {"direction": "audio_to_text"}, [(8, None), (8, 3)]),
     ],
 )
-def test_eight_devices_agree_with_one(config, variant, svr):
-    set_variant(config, variant)
-    config.loss.svr.update(svr)
-    one = run(config, steps=3)
-    config.mesh.data = 8
-    eight = run(config, steps=3)
-    for name in one[1]:
-        assert eight[1][name] == pytest.approx(one[1][name], rel=1e-4, abs=1e-6), name
-    for state, other in zip(one[0], eight[0], strict=True):
-        assert_close(gradient_moments(other.opt_state), gradient_moments(state.opt_state), 1e-3)
-    assert_close(eight[0][0].batch_stats, one[0][0].batch_stats, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("variant", "devices", "block_size", "svr"),
-    [
-        ("dynamic", 1, 4, {"shared": True}),
-        ("siglip_dynamic", 4, "auto", {}),
-        ("static", 8, 3, {"direction": "audio_to_text"}),
-    ],
-)
-def test_tiles_agree_with_the_dense_loss(config, variant, devices, block_size, svr):
+def test_devices_and_tiles_agree_with_the_dense_loss_on_one(config, variant, svr, ways):
+    """Ways: number of devices and `block_size`."""
     set_variant(config, variant)
     config.loss.svr.update(svr)
     dense = run(config, steps=3)
-    config.loss.block_size = block_size
-    config.mesh.data = devices
-    tiled = run(config, steps=3)
-    for name in dense[1]:
-        assert tiled[1][name] == pytest.approx(dense[1][name], rel=1e-4, abs=1e-6), name
-    for state, other in zip(dense[0], tiled[0], strict=True):
-        assert_close(gradient_moments(other.opt_state), gradient_moments(state.opt_state), 1e-3)
+    for devices, block_size in ways:
+        config.mesh.data, config.loss.block_size = devices, block_size
+        other = run(config, steps=3)
+        for name in dense[1]:
+            assert other[1][name] == pytest.approx(dense[1][name], rel=1e-4, abs=1e-6), name
+        assert_close(gradient_moments(other[0]), gradient_moments(dense[0]), 1e-3)
+        assert_close(other[0].dual.batch_stats, dense[0].dual.batch_stats, 1e-6)
 
 
 def test_same_seed_same_result_and_other_seed_another(config):
     set_variant(config, "dynamic")
     first, _ = run(config, steps=2)
+    PROGRAMS.clear()
+    INITIAL.clear()
     second, _ = run(config, steps=2)
     assert_trees(np.testing.assert_array_equal, first, second)
+    mesh, name = make_mesh(1, config.batch_size), "freq_pos_embed"
+    initial = initial_states(config, mesh).dual.params["audio"][name]
     config.seed = 1
-    other, _ = run(config, steps=2)
-    assert not np.array_equal(
-        first[0].params["audio"]["freq_pos_embed"], other[0].params["audio"]["freq_pos_embed"]
-    )
+    assert not np.array_equal(initial_states(config, mesh).dual.params["audio"][name], initial)
 
 
 def test_dropout_depends_on_the_step(config):
-    """The same batch twice from the same parameters: the loss differs only through dropout."""
-    config.text.dropout = 0.5
-    config.optimizer.learning_rate = 1e-30
-    _, first = run(config, steps=1)
-    _, second = run(config, steps=2, batches=[make_batch(config)] * 2)
-    assert first["loss"] != pytest.approx(second["loss"], rel=1e-4)
+    """The same batch and parameters at two steps: the losses differ only through dropout."""
+    assert config.text.dropout
+    mesh, step = program(config)
+    batch, losses = put_batch(make_batch(config), mesh), []
+    for number in (0, 1, 1):
+        states = initial_states(config, mesh)
+        moved = jax.device_put(jnp.int32(number), states.dual.step.sharding)
+        _, metrics = step(states.replace(dual=states.dual.replace(step=moved)), batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[1] == losses[2]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -186,18 +199,22 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(config, bad):
     set_variant(config, "dynamic")
     good, poisoned = make_batch(config), make_batch(config)
     poisoned["audio"][3, 100] = bad
-    (state, radius_state), metrics = run(config, 1, [good])
-    (after, radius_after), metrics = run(config, 3, [good, poisoned, poisoned])
+    before, _ = run(config, 1, [good])
+    after, metrics = run(config, 3, [good, poisoned, poisoned])
     for name in ("params", "batch_stats", "opt_state"):
-        assert_trees(np.testing.assert_array_equal, getattr(state, name), getattr(after, name))
-    assert_trees(np.testing.assert_array_equal, radius_state, radius_after)
-    assert (int(after.step), metrics["skipped"], metrics["skipped_in_a_row"]) == (3, 2, 2)
-    (recovered, _), metrics = run(config, 3, [good, poisoned, good])
+        assert_trees(
+            np.testing.assert_array_equal, getattr(before.dual, name), getattr(after.dual, name)
+        )
+    assert_trees(np.testing.assert_array_equal, before.radius, after.radius)
+    assert int(after.dual.step) == 3
+    assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (2, 2)
+    recovered, metrics = run(config, 3, [good, poisoned, good])
     assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (1, 0)
     schedule = learning_rate(config.optimizer, config.total_steps)
     assert metrics["learning_rate"] == pytest.approx(float(schedule(1)))  # of the second update
     assert np.isfinite(metrics["loss"])
-    assert not np.array_equal(recovered.params["log_logit_scale"], after.params["log_logit_scale"])
+    name = "log_logit_scale"
+    assert not np.array_equal(recovered.dual.params[name], after.dual.params[name])
 
 
 def test_keys_are_independent():
@@ -207,10 +224,10 @@ def test_keys_are_independent():
 
 
 def test_states_are_donated(config):
-    mesh = make_mesh(1, config.batch_size)
-    states = init_states(config, mesh)
-    make_train_step(config, mesh)(*states, put_batch(make_batch(config), mesh))
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states[0].params))
+    mesh, step = program(config)
+    states = initial_states(config, mesh)
+    step(states, put_batch(make_batch(config), mesh))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(states.dual.params))
 
 
 def test_abstract_states_are_those_of_init(config):
