@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, makes a data set, trains InfoNCE + DynamicSVR on it, evaluates. About 6 minutes on 2 cores.
+# Installs, makes a data set, trains InfoNCE + DynamicSVR on it, evaluates. About 5 minutes on 2 cores.
 #
 #   bash launch/quickstart.sh [--config.KEY=VALUE ...]
 set -euo pipefail

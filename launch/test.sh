@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Installs and runs the linter and all tests; arguments go to pytest.
+# Installs and runs the linter and all tests; with --fast those that a developer runs, of every part,
+# without the ones that are marked slow. Other arguments go to pytest.
 #
-#   bash launch/test.sh [tests/losses -k siglip ...]
+#   bash launch/test.sh [--fast] [tests/losses -k siglip ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+chosen=()
+[[ ${1:-} == --fast ]] && chosen=(-m "not slow") && shift
 source launch/setup.sh
 
 ruff check .
@@ -17,4 +20,4 @@ fi
 # Files of tests in parallel, the longest first: most of the time goes into compilations, of one
 # processor each.
 PYTHONPATH=$PWD/.venv/libtpu python -m pytest --numprocesses=auto --maxprocesses=4 \
-    --dist=loadfile --no-loadscope-reorder "$@"
+    --dist=loadfile --no-loadscope-reorder "${chosen[@]}" "$@"

@@ -1,0 +1,1 @@
+"""The command `supclap`: one module a command, found by `main`, where their shape is described."""

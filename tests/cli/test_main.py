@@ -1,206 +1,184 @@
-"""The command as a user meets it: help, bad input, exit codes, and whole runs in this process."""
+"""What all commands share: they are found, their help, exit codes, and what a bare install says."""
 
-import csv
-import json
-import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
-from supclap_jax.cli.main import main
+import supclap_jax
+from supclap_jax.cli import status
+from supclap_jax.cli.main import commands, extra_with, main, parse
+from supclap_jax.errors import ConfigError, DoesNotFit, Interrupted, exit_codes
 
-TINY = Path(__file__).parents[1] / "tiny.py"
-
-
-@pytest.fixture
-def train(soundscape, tmp_path):
-    """Runs `supclap train` of the tiny recipe into `tmp_path / "run"`; returns the exit code."""
-
-    def run(*overrides, variant="dynamic", workdir=tmp_path / "run"):
-        data = f"--config.data.path={soundscape}"
-        arguments = [f"--config={TINY}:{variant}", f"--workdir={workdir}", data, *overrides]
-        return main(["train", *arguments])
-
-    return run
-
-
-def lines(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    "config",
+    "evaluate",
+    "export-weights",
+    "plan",
+    "prepare",
+    "status",
+    "synthesize",
+    "train",
+]
 
 
-def test_help_has_an_example_for_every_command(capsys):
+def python(*arguments):
+    """What a fresh interpreter prints, and its exit code."""
+    result = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300
+    )
+    return result.stdout + result.stderr, result.returncode
+
+
+def test_every_command_is_found_and_documented(capsys):
+    assert list(commands()) == COMMANDS
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    text = capsys.readouterr().out
-    assert "Exit codes" in text
-    for command in (
-        "train",
-        "evaluate",
-        "synthesize",
-        "prepare",
-        "plan",
-        "status",
-        "export-weights",
-    ):
-        assert command in text
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        assert f"supclap {command} --" in capsys.readouterr().out
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [name for name in listed if name in COMMANDS] == COMMANDS
 
 
-def test_the_installed_command_answers():
-    result = subprocess.run(
-        [sys.executable, "-m", "supclap_jax.cli", "synthesize", "--out=x", "--clips=3"],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_help_are_command_lines(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    examples = capsys.readouterr().out.partition("example:\n")[2].replace("\\\n", "")
+    assert examples
+    for line in examples.splitlines():
+        program, *arguments = shlex.split(line)
+        assert (program, arguments[0]) == ("supclap", name)
+        options = parse(arguments)
+        assert options.run is commands()[name].run
+        assert all(word.startswith("--config.") for word in getattr(options, "overrides", []))
+
+
+def test_no_command_prints_help_and_exits_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert "export-weights" in printed.err
+    assert not printed.out
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["evaluate"], ["evaluate", "--workdir=x", "--y"]]
+    "arguments", [["fly"], ["evaluate"], ["evaluate", "--workdir=x", "--y"], ["status", "x"]]
 )
-def test_wrong_arguments_exit_2(arguments):
+def test_wrong_arguments_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: supclap")
 
 
-def test_train_leaves_the_promised_files(train, tmp_path, capsys):
-    workdir = tmp_path / "run"
-    assert train("--config.profile.steps=2", "--config.profile.start=3") == 0
-    names = {path.name for path in workdir.iterdir()}
-    assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "figures"} <= names
-    assert {path.name for path in (workdir / "figures").iterdir()} == {
-        "confusion.png",
-        "loss.png",
-        "radius.png",
-        "forces.png",
-        "recall.png",
-        "similarity.png",
-    }
-    assert any((workdir / "tensorboard").iterdir())
-    logged = lines(workdir)
-    assert [line["step"] for line in logged if "loss" in line] == list(range(1, 7))
-    assert [line["step"] for line in logged if "validation/text_to_audio/R@1" in line] == [3, 6]
-    named = {name for line in logged for name in line}
-    assert named >= {
-        "loss/base", "loss/svr", "loss/constraint", "gradient_norm", "temperature", "distance",
-        "radius/text_mean", "radius/text_std", "contraction/audio", "recall/text_to_audio",
-        "steps_per_second", "clips_per_second", "data_wait", "skipped", "step_seconds", "goodput",
-    }  # fmt: skip
-    report = json.loads((workdir / "evaluation.json").read_text())
-    assert (report["clips"], report["captions"]) == (8, 40)
-    assert report["step"] in (3, 6)
-    printed = capsys.readouterr().out
-    assert "Retrieval: 8 clips, 40 captions" in printed
-    assert "similarity.png" in printed
-    assert [line.split()[1] for line in printed.splitlines() if " step=" in line] == [
-        f"step={step}/6" for step in range(1, 7)
+def test_overrides_are_what_a_recipe_takes():
+    arguments = [
+        "train",
+        "--config=r.py:x",
+        "--config.seed=1",
+        "--workdir=w",
+        "--config.text.dim=2",
     ]
-    assert len(list((workdir / "profile").rglob("*.xplane.pb"))) == 1
-
-    again = tmp_path / "again.json"
-    before = (workdir / "evaluation.json").read_bytes()
-    assert main(["evaluate", f"--workdir={workdir}", f"--json={again}", "--step=2"]) == 0
-    assert json.loads(again.read_text())["step"] == 2
-    assert (workdir / "evaluation.json").read_bytes() == before
-    assert main(["evaluate", f"--workdir={workdir}", "--step=5"]) == 2
-    assert "no checkpoint of step 5; there are 2, 3, 4, 6" in capsys.readouterr().err
+    options = parse(arguments)
+    assert options.overrides == ["--config.seed=1", "--config.text.dim=2"]
 
 
-def test_a_workdir_of_another_config_is_refused(train, tmp_path, capsys):
-    assert train("--config.total_steps=1") == 0
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    capsys.readouterr()
-    assert train("--config.total_steps=1", "--config.text.dropout=0", "--config.seed=4") == 2
-    assert "differs in seed, text.dropout" in capsys.readouterr().err
-    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+def test_the_placeholder_of_help_is_an_unknown_key(tmp_path, capsys):
+    recipe = f"--config={ROOT / 'tests' / 'tiny.py'}"
+    assert main(["train", recipe, f"--workdir={tmp_path}", "--config.KEY=3"]) == 2
+    assert "unknown config key 'KEY'" in capsys.readouterr().err
 
 
-def test_a_workdir_of_other_data_is_refused(train, soundscape, tmp_path, capsys):
-    assert train("--config.total_steps=1") == 0
-    other = shutil.copytree(soundscape, tmp_path / "other")
-    path = other / "clotho_captions_development.csv"
-    rows = path.read_text().splitlines()
-    path.write_text("\n".join(rows[:-1]) + "\n")
-    capsys.readouterr()
-    assert train("--config.total_steps=1", f"--config.data.path={other}") == 2
-    assert "(28 clips then, 27 now)" in capsys.readouterr().err
+@pytest.mark.parametrize("columns", [60, 100])
+def test_the_table_of_exit_codes_fits_the_terminal(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    table = capsys.readouterr().out.partition("exit codes:\n")[2]
+    assert max(map(len, table.splitlines())) <= columns
+    words = " ".join(table.split())
+    for code, meaning in exit_codes().items():
+        assert f"{code} {meaning}" in words
 
 
-def test_a_foreign_folder_is_not_written_to(train, tmp_path, capsys):
-    (tmp_path / "thesis.tex").write_text("mine")
-    assert train(workdir=tmp_path) == 2
-    assert "is not empty and holds no run" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"supclap {supclap_jax.__version__}\n"
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("error", "code", "message"),
     [
-        ("--config.data.path=/nowhere", "there is no data folder '/nowhere'"),
-        ("--config.data.path=", "data.path is not set"),
-        ("--config.batch_size=29", "only 28 training clips"),
-        ("--config.mesh.data=3", "batch_size 8 is not divisible by the 3 devices"),
-        ("--config.data.languages=('spa_Latn','eng')", "names 'eng'"),
+        (ConfigError("no"), 2, "no"),
+        (DoesNotFit("too large"), 3, "too large"),
+        (Interrupted(15, "stopped"), 143, "SIGTERM: stopped"),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_written(
-    train, tmp_path, capsys, override, message
-):
-    assert train(override) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+def test_what_a_user_can_mend_is_one_line(error, code, message, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(status, "run", fail)
+    assert main(["status", "--workdir=x"]) == code
+    assert capsys.readouterr().err == f"supclap: {message}\n"
 
 
-def test_bad_clips_are_listed_or_skipped(train, soundscape, tmp_path, capsys):
-    folder = shutil.copytree(soundscape, tmp_path / "data")
-    audio = folder / "development"
-    (audio / "development_00003.wav").write_bytes(b"")
-    soundfile.write(audio / "development_00005.wav", np.full(9, np.nan), 16_000, "FLOAT")
-    overrides = [f"--config.data.path={folder}", "--config.total_steps=1"]
-    assert train(*overrides) == 2
-    error = capsys.readouterr().err
-    assert "2 of 28 audio files cannot be used" in error
-    assert "development_00003.wav: the file is empty" in error
-    assert train(*overrides, "--config.data.on_bad_clip=skip") == 0
-    assert "2 bad audio files skipped, 26 development clips left." in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), ModuleNotFoundError("x", name="supclap_jax.x"), ModuleNotFoundError()]
+)
+def test_an_error_in_the_program_is_not_hidden(error, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(status, "run", fail)
+    with pytest.raises(type(error)):
+        main(["status", "--workdir=x"])
 
 
-def test_divergence_stops_with_the_last_checkpoint_intact(train, tmp_path, capsys):
-    """A temperature of 1e-39 makes the very first logits infinite."""
-    overrides = ["--config.temperature.initial=1e-39", "--config.temperature.learned=false"]
-    overrides += ["--config.max_bad_steps=4", "--config.total_steps=50", "--config.eval_every=50"]
-    assert train(*overrides) == 4
-    assert "4 steps in a row, up to step 4" in capsys.readouterr().err
-    logged = lines(tmp_path / "run")
-    assert [line["skipped"] for line in logged] == [1, 2, 3, 4]
-    assert logged[0]["loss"] is None
-    assert main(["evaluate", f"--workdir={tmp_path / 'run'}"]) == 0
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == 2
+def test_the_package_is_a_program():
+    output, code = python("-m", "supclap_jax.cli", "status", "--workdir=nowhere")
+    assert code == 2
+    assert output.startswith("supclap: nowhere holds no run")
+    assert output.count("\n") == 1
 
 
-def test_a_vocabulary_below_the_alphabet_is_said(train, capsys):
-    assert train("--config.text.vocab_size=5") == 2
-    assert "no tokenizer of text.vocab_size 5 can be trained" in capsys.readouterr().err
+def test_commands_are_found_without_what_they_run():
+    """Help in a tenth of a second, and with jax and numpy alone."""
+    output, code = python(
+        "-c",
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from supclap_jax.cli.main import commands\n"
+        "commands()\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(roots - sys.stdlib_module_names))",
+    )
+    assert (output, code) == ("['supclap_jax']\n", 0)
 
 
-def test_synthesize_then_read_back(tmp_path, capsys):
-    out = tmp_path / "data"
-    command = ["synthesize", f"--out={out}", "--clips=10", "--seconds=2", "--format=flac"]
-    assert main(command) == 0
-    assert "7 development, 1 validation, 2 evaluation clips" in capsys.readouterr().out
-    with (out / "clotho_captions_evaluation.csv").open(encoding="utf-8", newline="") as file:
-        names = [row["file_name"] for row in csv.DictReader(file)]
-    assert [soundfile.info(out / "evaluation" / name).subtype for name in names] == ["PCM_16"] * 2
-    assert main([*command, "--seed=1"]) == 2
-    assert "seed" in capsys.readouterr().err
+def test_without_an_extra_a_command_says_which_to_install():
+    output, code = python(
+        "-c",
+        "import sys\n"
+        "sys.modules['absl'] = None  # as if it were not installed\n"
+        "from supclap_jax.cli.main import main\n"
+        "sys.exit(main(['status', '--workdir=x']))",
+    )
+    assert code == 2
+    assert output == "supclap: there is no module 'absl'; pip install 'supclap_jax[train]'\n"
+
+
+def test_the_extra_of_every_dependency_is_known():
+    for name in ("absl", "array_record", "grain", "orbax", "tensorboardX", "tensorflow_datasets"):
+        assert extra_with(name) == "train"
+    assert extra_with("apache_beam") == "beam"
+    for name in ("jax", "supclap_jax.losses", "train", ""):
+        assert extra_with(name) is None

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from supclap_jax.cli.main import _parser, read_config
+from supclap_jax.cli.main import parse
+from supclap_jax.config import read_config
 from supclap_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +37,16 @@ def bash(*arguments, **variables):
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
 def assert_trains(command):
     """The words end in `train --distributed` and the flags, all of which `supclap` takes."""
     assert command[command.index("train") :] == ["train", "--distributed", *FLAGS]
-    options, overrides = _parser().parse_known_args(command[command.index("train") :])
+    options = parse(command[command.index("train") :])
     assert options.distributed
-    config = read_config(options.config, overrides)
+    config = read_config(options.config, options.overrides)
     assert config.data.languages == ("eng_Latn", "fra_Latn")
 
 
@@ -113,13 +115,69 @@ def test_the_jobset_has_a_pod_for_every_host_of_its_slice():
     script = container["args"][0]
     assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
     words = shlex.split(script.replace("\\\n", " "))
-    options, overrides = _parser().parse_known_args(words[words.index("train") :])
+    program = ["exec", "python", "-m", "supclap_jax.cli", "train"]  # as tests/cli starts it, too
+    start = words.index("exec")
+    assert words[start : start + len(program)] == program
+    options = parse(words[words.index("train") :])
     assert options.distributed
     assert str(options.workdir).startswith(mount["mountPath"])
-    config = read_config(str(ROOT / options.config), overrides)
+    config = read_config(str(ROOT / options.config), options.overrides)
     assert config.mesh.data * config.mesh.fsdp == chips
     with pytest.raises(ConfigError, match="unknown config key"):
         read_config(str(ROOT / options.config), ["--config.mesh.dat=1"])
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A folder with the scripts alone, where every `python` writes down what it is to do."""
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "launch", folder / "launch")
+    (folder / "requirements.txt").write_text("one==1\n")
+    (folder / "pyproject.toml").write_text("[project]\n")
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/bash\necho "$*" >> calls\n'
+        "if [[ $1 == -m && $2 == venv ]]; then\n"
+        "    rm -rf .venv; mkdir -p .venv/bin\n"
+        '    for name in python ruff; do cp "$0" .venv/bin/$name; done\n'
+        "fi\n"
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def calls(copy, *arguments):
+    """What is asked of `python` and `ruff` by a script."""
+    (copy / "calls").write_text("")
+    command = ["bash", "-euo", "pipefail", *arguments]
+    variables = os.environ | {"PYTHON": str(copy.parent / "python")}
+    subprocess.run(command, cwd=copy, env=variables, check=True, capture_output=True, timeout=300)
+    return (copy / "calls").read_text()
+
+
+def test_setup_installs_anew_what_has_changed(copy):
+    source = ("-c", "source launch/setup.sh")
+    first = calls(copy, *source)
+    assert "-m venv" in first
+    assert "-r requirements.txt" in first
+    assert "--no-deps --editable ." in first
+    assert "pip" not in calls(copy, *source)
+
+    (copy / "pyproject.toml").write_text("[project]\nname = 'new'\n")
+    again = calls(copy, *source)
+    assert "--no-deps --editable ." in again
+    assert "requirements.txt" not in again
+    assert "pip" not in calls(copy, *source)
+
+    (copy / "requirements.txt").write_text("one==2\n")
+    assert calls(copy, *source).splitlines()[1:] == first.splitlines()[1:]
+
+
+def test_fast_leaves_out_what_is_slow(copy):
+    pytest_line = calls(copy, "launch/test.sh", "tests/losses", "-k", "siglip").splitlines()[-1]
+    assert pytest_line.endswith("--no-loadscope-reorder tests/losses -k siglip")
+    pytest_line = calls(copy, "launch/test.sh", "--fast", "tests/losses").splitlines()[-1]
+    assert pytest_line.endswith("--no-loadscope-reorder -m not slow tests/losses")
 
 
 def test_all_workers_of_tpus_get_the_libtpu_that_is_tested():

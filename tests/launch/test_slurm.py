@@ -18,9 +18,10 @@ STEPS = 30
 OPTIONS = {"total_steps": STEPS, "eval_every": STEPS, "checkpoint_every": 4, "mesh.data": -1}
 SECONDS = 180
 
-pytestmark = pytest.mark.skipif(
-    slurm_cluster.missing() is not None, reason=str(slurm_cluster.missing())
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(slurm_cluster.missing() is not None, reason=str(slurm_cluster.missing())),
+]
 
 
 @pytest.fixture(scope="module")

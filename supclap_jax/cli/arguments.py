@@ -1,0 +1,42 @@
+"""Arguments that several commands take."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """A recipe and overrides of its fields, of which `config_of` makes the config."""
+    parser.add_argument("--config", required=True, help="recipe, FILE.py or FILE.py:argument")
+    parser.add_argument(
+        "--config.KEY",
+        dest="overrides",
+        action="append",
+        default=[],
+        type="--config.KEY={}".format,
+        metavar="VALUE",
+        help="override one field of the recipe",
+    )
+
+
+def config_of(options: argparse.Namespace) -> "ConfigDict":
+    """The checked config of a command line with `add_recipe`'s arguments.
+
+    Raises:
+      ConfigError: there is no such recipe, key or value.
+    """
+    from supclap_jax.config import read_config
+
+    return read_config(options.config, options.overrides)
+
+
+def add_distributed(parser: argparse.ArgumentParser) -> None:
+    """A switch after which the command calls `runs.processes.connect` before anything of JAX."""
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, which find each other on TPU pods, under SLURM and "
+        "Open MPI, or by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )

@@ -1,0 +1,69 @@
+"""Evaluates a checkpoint: retrieval, zero-shot, and against another run."""
+
+import argparse
+from pathlib import Path
+
+from supclap_jax.cli.arguments import add_distributed
+
+EXAMPLE = """\
+supclap evaluate --workdir=runs/dynamic --json=result.json
+supclap evaluate --workdir=runs/dynamic --against=runs/info_nce
+supclap evaluate --workdir=runs/dynamic --data=data/esc50 --prompts=prompts.txt
+supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase
+supclap evaluate --workdir=runs/dynamic --data=data/wavcaps --split=train
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from supclap_jax.evaluate.metric_styles import STYLES
+
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    add_distributed(parser)
+    parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
+    parser.add_argument(
+        "--data", type=Path, help="data folder; default: the one that the run was trained on"
+    )
+    parser.add_argument("--split", default="test", help="of the data; default: test")
+    parser.add_argument(
+        "--languages", help="of captions, such as eng_Latn,fra_Latn; default: those of the run"
+    )
+    parser.add_argument(
+        "--against", type=Path, help="folder of a run to compare with, clip by clip"
+    )
+    parser.add_argument(
+        "--prompts", type=Path, help="zero-shot templates, one with one {} on each line"
+    )
+    parser.add_argument(
+        "--metric-style",
+        action="append",
+        default=[],
+        choices=STYLES,
+        help="show the metrics as this code base computes them, too; may be repeated",
+    )
+    parser.add_argument(
+        "--relevance",
+        type=Path,
+        help="of dcase: CSV file with the columns query, audio_filenames (several clips a query)",
+    )
+    parser.add_argument(
+        "--json", type=Path, help="write the report to this file, a confusion matrix beside it"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from supclap_jax.evaluate.evaluation import Evaluation, evaluate_run
+    from supclap_jax.runs.processes import connect
+
+    if options.distributed:
+        connect()
+    evaluation = Evaluation(
+        step=options.step,
+        data=options.data,
+        split=options.split,
+        languages=tuple(options.languages.split(",")) if options.languages else (),
+        prompts=options.prompts,
+        metric_styles=tuple(dict.fromkeys(options.metric_style)),
+        relevance=options.relevance,
+        against=options.against,
+    )
+    evaluate_run(options.workdir, evaluation, options.json)

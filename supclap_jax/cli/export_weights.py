@@ -1,0 +1,26 @@
+"""Writes a checkpoint's encoders as safetensors under published names."""
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = "supclap export-weights --workdir=runs/dynamic --out=weights --names=huggingface\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder, or with ml-clap FILE.safetensors"
+    )
+    parser.add_argument(
+        "--names",
+        default="original",
+        help="original (fairseq2's for SONAR) or huggingface, in two files, or others that both "
+        "encoders have; or ml-clap, in one, with projections and temperature. Default: original",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from supclap_jax.inference.weights_export import export_weights
+
+    export_weights(options.workdir, options.out, options.step, options.names)

@@ -1,0 +1,22 @@
+"""Shows how far a run is, its last checkpoint and its health; reads its folder alone."""
+
+import argparse
+import json
+from pathlib import Path
+
+EXAMPLE = "supclap status --workdir=runs/dynamic\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of a run")
+    parser.add_argument("--json", type=Path, help="write the same to this file")
+
+
+def run(options: argparse.Namespace) -> None:
+    from supclap_jax.console import console
+    from supclap_jax.runs.health import status, table
+
+    result = status(options.workdir)
+    console.print(table(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")

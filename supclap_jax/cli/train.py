@@ -1,0 +1,36 @@
+"""Trains, then evaluates the best checkpoint and draws figures."""
+
+import argparse
+from pathlib import Path
+
+from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of
+from supclap_jax.errors import CannotWrite
+
+EXAMPLE = """\
+supclap train --config=configs/soundscape.py:dynamic --workdir=runs/dynamic \\
+    --config.data.path=runs/soundscape --config.seed=1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="folder of the run; continues what is there"
+    )
+    add_distributed(parser)
+    add_recipe(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.distributed:
+        from supclap_jax.runs.processes import connect
+
+        connect()
+    config = config_of(options)  # before the imports that take seconds
+    from supclap_jax.evaluate.evaluation import evaluate_run
+    from supclap_jax.train.loop import train
+
+    try:
+        train(config, options.workdir)
+    except OSError as error:
+        raise CannotWrite(f"cannot write in {options.workdir}: {error}") from error
+    evaluate_run(options.workdir)
