@@ -17,14 +17,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from supclap_jax.config import VARIANTS, default, set_variant
-from supclap_jax.data.soundscape import Soundscape, write_clotho
+from supclap_jax.config import VARIANTS, read_config
+from supclap_jax.data.soundscape import Soundscape
+from supclap_jax.data.soundscape_files import write_clotho
 from supclap_jax.evaluate.evaluation import evaluate_run
 from supclap_jax.runs.mesh import make_mesh, put_batch
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.loop import train
 from supclap_jax.train.step import make_train_step
 
+RECIPE = Path(__file__).parents[1] / "tests" / "tiny.py"
 STEPS = 6
 WAYS = {
     "plain": {},
@@ -43,22 +45,7 @@ WAYS = {
 
 def tiny(variant: str):
     """The recipe of the tests, of seconds."""
-    config = default()
-    set_variant(config, variant)
-    config.data.workers = 0
-    config.total_steps = STEPS
-    config.batch_size = 8
-    config.eval_every = 3
-    config.checkpoint_every = 2
-    config.log_every = 1
-    config.keep_last = 9
-    config.audio.update(dim=32, depth=1, heads=2, seconds=1.0)
-    config.text.update(dim=32, depth=1, heads=2, ffn_dim=32, vocab_size=300, max_tokens=24)
-    config.projection_dim = 16
-    config.optimizer.update(learning_rate=1e-3, warmup_steps=2, weight_decay=0.01)
-    config.evaluate.update(batch_size=8, resamples=50)
-    config.mesh.data = 1
-    return config
+    return read_config(f"{RECIPE}:{variant}", [])
 
 
 def batch(config, seed: int) -> dict[str, np.ndarray]:
@@ -88,11 +75,11 @@ def trained(variant: str, way: str) -> dict[str, np.ndarray]:
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
     states, step = init_states(config, mesh), make_train_step(config, mesh)
     for k in range(STEPS):
-        *states, metrics = step(*states, put_batch(batch(config, k), mesh))
+        states, metrics = step(states, put_batch(batch(config, k), mesh))
     name = f"{variant}, {way}: "
     return (
-        leaves(f"{name}train", states[0])
-        | leaves(f"{name}radius", states[1])
+        leaves(f"{name}train", states.dual)
+        | leaves(f"{name}radius", states.radius)
         | leaves(f"{name}metrics", metrics)
     )
 
@@ -105,7 +92,7 @@ def shardings(variant: str) -> dict[str, np.ndarray]:
     mesh = make_mesh(4, config.batch_size, 2)
     step = make_train_step(config, mesh)
     given = put_batch(batch(config, 0), mesh)
-    compiled = step.lower(*abstract_states(config, mesh), given).compile()
+    compiled = step.lower(abstract_states(config, mesh), given).compile()
     text = "\n".join(
         map(str, jax.tree.leaves((compiled.input_shardings, compiled.output_shardings)))
     )
