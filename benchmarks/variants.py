@@ -15,11 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 VARIANTS = ("info_nce", "static", "dynamic", "siglip", "siglip_dynamic")
+NAMES = ("InfoNCE", "+ static\nradii", "+ dynamic\nradii", "SigLIP", "+ dynamic\nradii")
 DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
+COLOURS = ("#0b6e99", "#d9730d")  # of the directions
 RADIUS = {
     "distance": "distance",
     "text radius": "radius/text_mean",
@@ -38,7 +41,9 @@ def main():
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--steps", type=int, default=600, help="default: 600")
     parser.add_argument("--seeds", type=int, default=3, help="default: 3")
-    parser.add_argument("--out", type=Path, help="default: RUNS/variants.json")
+    parser.add_argument(
+        "--out", type=Path, help="default: RUNS/variants.json; a figure goes beside it"
+    )
     options = parser.parse_args()
 
     results = {variant: [] for variant in VARIANTS}
@@ -52,6 +57,7 @@ def main():
     Console().print(radius_table(results))
     out = options.out or options.runs / "variants.json"
     out.write_text(json.dumps({"steps": options.steps, "results": results}, indent=2) + "\n")
+    draw(results, out.with_suffix(".png"))
 
 
 def train(variant: str, seed: int, workdir: Path, options: argparse.Namespace) -> None:
@@ -114,6 +120,25 @@ def radius_table(results: dict[str, list[dict[str, float]]]) -> Table:
         means = (statistics.mean(run[name] for run in runs) for name in RADIUS if name in runs[0])
         shown.add_row(variant, *(f"{mean:.2f}" for mean in means))
     return shown
+
+
+def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """R@1 of every run, a point a seed, and the mean over seeds as a line."""
+    figure = Figure(figsize=(7.2, 3.2), layout="tight")
+    axes = figure.subplots()
+    for side, (direction, name) in enumerate(DIRECTIONS.items()):
+        for place, runs in enumerate(results.values()):
+            values, x = [run[direction] for run in runs], place + 0.24 * side - 0.12
+            style = {"color": COLOURS[side], "label": name if place == 0 else None}
+            axes.plot([x] * len(values), values, "o", alpha=0.7, **style)
+            axes.hlines(statistics.mean(values), x - 0.1, x + 0.1, color=COLOURS[side], lw=2)
+    axes.set_xticks(range(len(results)), NAMES)
+    axes.set_ylabel("R@1 (%)")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e9e9e7")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 siglip_static or siglip_dynamic.
 
 `configs/audiocaps.py:smoke` is the same model for three steps of batch 4, to see that it fits and
-runs: 15 GB of memory and some minutes on two CPU cores. Make its data first:
+runs: 13 GiB of memory and under two minutes on two CPU cores. Make its data first:
 
     supclap synthesize --out=runs/smoke_data --clips=20 --seconds=10
     supclap train --config=configs/audiocaps.py:smoke --workdir=runs/smoke
