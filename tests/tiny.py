@@ -1,6 +1,10 @@
 """A recipe of seconds: the real architecture at its smallest, on one device."""
 
+from pathlib import Path
+
 from supclap_jax.config import default, set_variant
+
+PATH = Path(__file__)
 
 
 def get_config(variant="dynamic"):

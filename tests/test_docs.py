@@ -1,0 +1,53 @@
+"""The programs in docs/extend.md are what they say."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from supclap_jax.models.encoder import AudioEncoder
+from tests import tiny
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def program(name):
+    """The names that the Python block beginning with `name` defines."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "extend.md").read_text(), re.S)
+    (block,) = (block for block in blocks if block.startswith(f'"""{name}'))
+    found = {}
+    exec(compile(block, name, "exec"), found)
+    return found
+
+
+def test_the_loss_is_the_decoupled_one():
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    scores = 7.0 * query.astype(np.float64) @ key.astype(np.float64).T
+    expected = [np.log(np.exp(np.delete(scores[i], i)).sum()) - scores[i, i] for i in range(5)]
+    loss = program("my_losses.py")["decoupled"](jnp.asarray(query), jnp.asarray(key), 7.0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_the_encoder_embeds_clips_whatever_their_padding():
+    encoder = program("my_encoders.py")["Conv"]()
+    assert isinstance(encoder, AudioEncoder)
+    config = tiny.get_config()
+    config.audio.dim = 4
+    module = encoder.module(config)
+    clips = jax.random.normal(jax.random.key(0), (2, 1600))
+    padded = jnp.pad(clips, ((0, 0), (0, 800)), constant_values=9.0)
+    lengths = jnp.array([1600, 1600])
+    features = encoder.frontend(clips, None)
+    variables = module.init(jax.random.key(1), *features)
+    alone = module.apply(variables, *features)
+    assert alone.shape == (2, 4)
+    in_company = module.apply(variables, *encoder.frontend(padded, lengths))
+    np.testing.assert_allclose(in_company, alone, rtol=1e-5)
+
+
+def test_the_recipe_is_one():
+    config = program("my_recipe.py")["get_config"]()
+    assert config.audio.encoder == "my_encoders:Conv"
