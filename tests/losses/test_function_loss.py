@@ -9,6 +9,7 @@ from supclap_jax.losses import supclap
 from tests.losses.decoupled import decoupled
 from tests.losses.problems import BATCH, problem, some_ids
 
+pytestmark = pytest.mark.slow
 BIAS = -5.0
 
 
