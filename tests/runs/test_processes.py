@@ -20,13 +20,13 @@ from supclap_jax.train.loop import train
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-STEPS = 30
-OPTIONS = {"total_steps": STEPS, "eval_every": STEPS, "checkpoint_every": 4, "mesh.data": -1}
+STEPS = 20
+OPTIONS = {"total_steps": STEPS, "eval_every": STEPS, "checkpoint_every": 3, "mesh.data": -1}
 SECONDS = 600  # against a hang
 
 
 class Launch:
-    """A run of two processes with four devices each, by the launch script."""
+    """A run of two processes with two devices each, by the launch script."""
 
     def __init__(self, soundscape, workdir):
         recipe = ["train", f"--config={ROOT}/tests/tiny.py:info_nce", f"--workdir={workdir}"]
@@ -35,7 +35,7 @@ class Launch:
         self.process = subprocess.Popen(
             ["bash", f"{ROOT}/launch/local.sh", "2", *recipe]
             + [f"--config.{key}={value}" for key, value in options.items()],
-            env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -80,7 +80,7 @@ def undisturbed(soundscape, tmp_path_factory):
 
 
 def test_two_processes_are_one(undisturbed, config, tmp_path):
-    """Two of four devices and one of eight; dropout is on, so even the order of rows counts."""
+    """Two of two devices and one of eight; dropout is on, so even the order of rows counts."""
     assert config.text.dropout
     config.update_from_flattened_dict(OPTIONS)
     train(config, tmp_path)
@@ -97,7 +97,7 @@ def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, conf
     """
     workdir = tmp_path / "run"
     run = Launch(soundscape, workdir)
-    run.signal_second(signal.SIGTERM, after_step=5)
+    run.signal_second(signal.SIGTERM, after_step=4)
     code, output = run.wait()
     assert code == 128 + signal.SIGTERM, output
     stopped = max(losses(workdir))
@@ -105,7 +105,7 @@ def test_stopped_and_killed_it_ends_as_undisturbed(soundscape, undisturbed, conf
     assert (workdir / "checkpoints" / str(stopped)).is_dir()
 
     run = Launch(soundscape, workdir)
-    run.signal_second(signal.SIGKILL, after_step=stopped + 6)
+    run.signal_second(signal.SIGKILL, after_step=stopped + 5)
     code, output = run.wait()
     assert code == Disconnected.exit_code, output
     assert "process 0 of 2 lost the others" in output

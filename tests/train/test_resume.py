@@ -19,7 +19,7 @@ from tests import tiny
 
 pytestmark = pytest.mark.slow
 
-STEPS = 60
+STEPS = 40
 
 
 def start(data, workdir, programs, workers=1):
