@@ -12,8 +12,6 @@ from supclap_jax.models.transformer import attention, blocks, gelu, product
 
 pytestmark = pytest.mark.slow
 
-OPTIMIZED = True
-
 DEPTH, DIM, HEADS, HIDDEN = 3, 16, 4, 40
 OPTIONS = dict(
     heads=HEADS,
