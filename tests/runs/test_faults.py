@@ -71,6 +71,11 @@ def cut_metrics(step):
     return "metrics/metrics has 1 of"
 
 
+def other_sums(step):
+    (step / SUMS).write_text("[]")
+    return "sums.json holds no sums"
+
+
 def without_sums(damage, problem):
     """As a kill may leave it."""
 
@@ -94,7 +99,7 @@ def cut_metadata(step):
 
 
 DAMAGES = [
-    cut, change, lose, cut_metrics,
+    cut, change, lose, cut_metrics, other_sums,
     without_sums(cut, "OUT_OF_RANGE"), without_sums(lose, "NOT_FOUND"),
     without_sums(cut_metrics, "metrics/metrics is cut off"),
     without_sums(cut_metadata, "default/_METADATA is cut off"),
@@ -118,6 +123,17 @@ def test_a_damaged_checkpoint_is_put_away_and_the_one_before_used(
     assert_equal(jax.device_get(states), states_of(finished, STEPS - 2))
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"2", "4"}
     assert len(list((workdir / "damaged").iterdir())) == 1
+
+
+def test_what_cannot_be_read_at_all_is_no_damage(workdir):
+    """Of the errors of a file system, the one that is to be had: the list of sums is a folder."""
+    sums = workdir / "checkpoints" / str(STEPS) / SUMS
+    sums.unlink()
+    sums.mkdir()
+    with pytest.raises(RunError, match=r"cannot be read: IsADirectoryError.* was left as it is"):
+        Run(workdir).checkpoints(repair=True)
+    assert sums.is_dir()
+    assert not (workdir / "damaged").exists()
 
 
 def test_training_goes_on_from_the_one_before_to_the_same_end(recipe, finished, workdir, capsys):
