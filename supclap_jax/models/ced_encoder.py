@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from supclap_jax.errors import ConfigError
 from supclap_jax.models import ced_weights, transformer
 from supclap_jax.models.ced import CED, FREQ_PATCHES, MOMENTUM, PATCH
-from supclap_jax.models.encoder import AudioEncoder, Work
-from supclap_jax.models.log_mel import HOP, MELS, SAMPLE_RATE, WINDOW, frame_count, log_mel
+from supclap_jax.models.encoder import SAMPLE_RATE, AudioEncoder, Work
+from supclap_jax.models.log_mel import HOP, MELS, WINDOW, frame_count, log_mel
 from supclap_jax.models.transformer_flops import GELU, Stack
 
 MIN_SECONDS = 0.15  # one patch: 16 frames of 10 ms, the first of which is centred on the beginning

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.custom_partitioning import custom_partitioning
 
-SAMPLE_RATE = 16_000
+from supclap_jax.models.encoder import SAMPLE_RATE
+
 WINDOW = 512
 HOP = 160
 MELS = 64

@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from supclap_jax.data.audio import SAMPLE_RATE
 from supclap_jax.errors import ConfigError
+from supclap_jax.models.encoder import SAMPLE_RATE
 from supclap_jax.models.registry import check_config
 from supclap_jax.planning import hlo
 from supclap_jax.planning.chips import CHIPS

@@ -8,8 +8,8 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.data.audio import SAMPLE_RATE
 from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.models.encoder import SAMPLE_RATE
 from supclap_jax.models.radius import make_radius_model
 from supclap_jax.runs.initial_weights import load_weights
 from supclap_jax.runs.mesh import state_shardings

@@ -1,26 +1,24 @@
-import json
 from functools import partial
 from math import prod
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from supclap_jax.models.ced import CED, SIZES, leave_out, random_bands, resize_positions
-from supclap_jax.models.ced_weights import LAYOUTS
 from supclap_jax.models.log_mel import log_mel
-from supclap_jax.models.pretrained import load_pretrained
+from tests.models.golden import (
+    CED_MODEL,
+    CLIPS,
+    EMBEDDING_ERROR,
+    WAVEFORM_ERROR,
+    cases_of,
+    ced_weights_of,
+    cut,
+)
 
 pytestmark = pytest.mark.slow
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-CLIPS = json.loads((GOLDEN / "ced_encoder.json").read_text())["inputs"]["clips"]
-START = {clip["name"]: clip["start"] for clip in CLIPS}
-FRAMES = {clip["name"]: clip["frames"] for clip in CLIPS}
-MODEL = CED(dim=48, depth=2, heads=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,37 +29,25 @@ def exact_matmuls():
 
 @pytest.fixture(scope="module")
 def golden():
-    return load_file(GOLDEN / "ced_encoder.cases.safetensors")
+    return cases_of("ced_encoder.cases")
 
 
 @pytest.fixture(scope="module", params=["original", "hf"])
 def variables(request):
-    return load_weights(request.param)
+    return ced_weights_of(request.param)
 
 
 @pytest.fixture(scope="module")
 def original():
-    return load_weights("original")
+    return ced_weights_of("original")
 
 
-def load_weights(layout):
-    path = GOLDEN / f"ced_encoder.weights_{layout}.safetensors"
-    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 200, 64]))
-    return load_pretrained(path, shapes, "audio", LAYOUTS.values())
-
-
-def cut(golden, name):
-    """A clip of the fixture, [frames, 64]."""
-    bank = golden["logmel_bank"]
-    return bank.T[(START[name] + np.arange(FRAMES[name])) % bank.shape[1]]
-
-
-embed = jax.jit(MODEL.apply)
-tokens = jax.jit(partial(MODEL.apply, method="tokens"))
+embed = jax.jit(CED_MODEL.apply)
+tokens = jax.jit(partial(CED_MODEL.apply, method="tokens"))
 
 
 def test_weights_have_the_structure_of_the_model(variables):
-    initial = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 200, 64]))
+    initial = jax.eval_shape(CED_MODEL.init, jax.random.key(0), jnp.zeros([1, 200, 64]))
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, initial)
 
 
@@ -71,17 +57,17 @@ def test_tokens_match_the_reference(golden, variables):
     np.testing.assert_allclose(got[0], golden["tokens.f200"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", CLIPS)
 def test_embeddings_match_the_reference(golden, variables, name):
     got = embed(variables, cut(golden, name)[None])
-    np.testing.assert_allclose(got[0], golden[f"embedding.{name}"], rtol=0, atol=5e-6)
+    np.testing.assert_allclose(got[0], golden[f"embedding.{name}"], rtol=0, atol=EMBEDDING_ERROR)
 
 
 def test_long_clips_of_a_batch_match_the_reference(golden, original):
     names = ["f1500_a", "f1500_b"]
     got = embed(original, np.stack([cut(golden, name) for name in names]))
     expected = np.stack([golden[f"embedding.{name}"] for name in names])
-    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=EMBEDDING_ERROR)
 
 
 def test_the_last_chunk_of_an_exact_multiple_counts(golden, original):
@@ -91,9 +77,9 @@ def test_the_last_chunk_of_an_exact_multiple_counts(golden, original):
 
 @pytest.mark.parametrize("clip", ["loud", "quiet"])
 def test_embeddings_of_waveforms_match_the_reference(golden, variables, clip):
-    waveform = load_file(GOLDEN / "ced_frontend.safetensors")[f"waveform.{clip}"]
+    waveform = cases_of("ced_frontend")[f"waveform.{clip}"]
     got = embed(variables, log_mel(waveform[None]))
-    np.testing.assert_allclose(got[0], golden[f"embedding.e2e_{clip}"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(got[0], golden[f"embedding.e2e_{clip}"], rtol=0, atol=WAVEFORM_ERROR)
 
 
 @pytest.mark.parametrize("length", [200, 1100])
@@ -115,11 +101,11 @@ def padded(clips, length, padding):
 
 @pytest.mark.parametrize("length", [2024, 2025, 2600, 3036])
 def test_padding_changes_no_embedding(golden, original, length):
-    names = list(FRAMES)
+    names = list(CLIPS)
     batch, frames = padded([cut(golden, name) for name in names], length, padding=77.0)
     got = embed(original, batch, frames)
     expected = np.stack([golden[f"embedding.{name}"] for name in names])
-    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=EMBEDDING_ERROR)
 
 
 def test_lengths_of_whole_clips_change_nothing(golden, original):
@@ -142,7 +128,7 @@ def test_training_statistics_are_of_the_clips_own_frames(golden, original):
     bank = golden["logmel_bank"].T
     clips = [bank[:300], bank[300:340], bank[340:1240]]
     batch, frames = padded(clips, 1300, padding=-50.0)
-    model = MODEL.clone(target_length=400)
+    model = CED_MODEL.clone(target_length=400)
     variables = jax.tree.map(np.copy, original)
     variables["params"]["time_pos_embed"] = variables["params"]["time_pos_embed"][:25]
     train = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
@@ -161,7 +147,7 @@ def test_training_statistics_are_of_the_clips_own_frames(golden, original):
 def test_gradients_beside_padding_are_finite(original):
     """Padded chunks have no patch to attend to, and one row is padding throughout."""
     batch = np.random.default_rng(0).normal(size=(3, 130, 64)).astype(np.float32)
-    model = MODEL.clone(target_length=32)
+    model = CED_MODEL.clone(target_length=32)
     variables = jax.tree.map(np.copy, original)
     variables["params"]["time_pos_embed"] = variables["params"]["time_pos_embed"][:2]
 
@@ -203,7 +189,7 @@ def test_patch_out_and_dropout_act_in_training_only(golden, original):
     rngs = {"dropout": jax.random.key(0)}
     expected = embed(original, clips, frames)
     for options in ({"patch_out": 0.5}, {"dropout": 0.1}):
-        model = MODEL.clone(**options)
+        model = CED_MODEL.clone(**options)
         evaluated = model.apply(original, clips, frames, rngs=rngs)
         np.testing.assert_allclose(evaluated, expected, atol=1e-5)
         train = partial(model.apply, original, train=True, mutable=["batch_stats"])
@@ -211,7 +197,7 @@ def test_patch_out_and_dropout_act_in_training_only(golden, original):
         other, _ = train(clips, frames, rngs={"dropout": jax.random.key(1)})
         assert np.abs(first - other).max() > 0.01
         assert np.abs(first - expected).max() < 2
-    (kept, valid), _ = MODEL.clone(patch_out=0.5).apply(
+    (kept, valid), _ = CED_MODEL.clone(patch_out=0.5).apply(
         original, clips, frames, train=True, mutable=["batch_stats"], rngs=rngs, method="tokens"
     )
     assert kept.shape == (2, 40, 48)
@@ -233,7 +219,7 @@ def test_positions_are_cut_or_interpolated_between_centres(rows, length):
 
 def test_training_moves_the_running_statistics_by_one_percent(golden, original):
     clips = np.stack([golden["logmel_bank"].T[:300], golden["logmel_bank"].T[300:600]])
-    train = jax.jit(partial(MODEL.apply, train=True, mutable=["batch_stats"]))
+    train = jax.jit(partial(CED_MODEL.apply, train=True, mutable=["batch_stats"]))
     got, updated = train(original, clips)
     old = original["batch_stats"]["input_norm"]
     new = {"mean": clips.mean((0, 1), np.float64), "var": clips.var((0, 1), np.float64)}
@@ -275,7 +261,7 @@ def test_initialisation():
 
 
 def test_bfloat16_keeps_float32_parameters_and_embeddings(golden, original):
-    model = MODEL.clone(dtype=jnp.bfloat16)
+    model = CED_MODEL.clone(dtype=jnp.bfloat16)
     clips = cut(golden, "f200")[None]
     initial = jax.eval_shape(model.init, jax.random.key(0), clips)
     assert {x.dtype for x in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
@@ -287,9 +273,9 @@ def test_bfloat16_keeps_float32_parameters_and_embeddings(golden, original):
 
 def test_errors_name_both_values(original):
     with pytest.raises(ValueError, match="64 mel bins, got 80"):
-        MODEL.apply(original, jnp.zeros([1, 200, 80]))
+        CED_MODEL.apply(original, jnp.zeros([1, 200, 80]))
     with pytest.raises(ValueError, match="at least 16 frames, got 15"):
-        MODEL.apply(original, jnp.zeros([1, 15, 64]))
+        CED_MODEL.apply(original, jnp.zeros([1, 15, 64]))
     with pytest.raises(ValueError, match=r"dim 48 .* heads 5"):
         CED(dim=48, depth=1, heads=5).init(jax.random.key(0), jnp.zeros([1, 16, 64]))
 

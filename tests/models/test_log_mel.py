@@ -1,12 +1,10 @@
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from safetensors.numpy import load_file
 
 from supclap_jax.models.log_mel import (
     _mel_by_convolution,
@@ -15,18 +13,16 @@ from supclap_jax.models.log_mel import (
     log_mel,
     mel_filterbank,
 )
+from tests.models.golden import LOG_MEL_ERROR, cases_of
 
 pytestmark = pytest.mark.slow
 
 OPTIMIZED = True
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-TOLERANCE_DB = 5e-3
-
 
 @pytest.fixture(scope="module")
 def golden():
-    return load_file(GOLDEN / "ced_frontend.safetensors")
+    return cases_of("ced_frontend")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +36,13 @@ def clips(golden):
 def test_matches_the_reference_for_one_clip(golden, clip):
     got = jax.jit(log_mel)(golden[f"waveform.{clip}"][None])
     assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got[0].T, golden[f"logmel.{clip}"], rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_allclose(got[0].T, golden[f"logmel.{clip}"], rtol=0, atol=LOG_MEL_ERROR)
 
 
 @pytest.mark.parametrize("clamp, key", [("clip", "per_clip"), ("batch", "batch_max")])
 def test_matches_the_reference_for_a_batch(golden, clips, clamp, key):
     got = log_mel(clips, clamp=clamp).transpose(0, 2, 1)
-    np.testing.assert_allclose(got, golden[f"batch.logmel_{key}"], rtol=0, atol=TOLERANCE_DB)
+    np.testing.assert_allclose(got, golden[f"batch.logmel_{key}"], rtol=0, atol=LOG_MEL_ERROR)
 
 
 def test_fft_and_convolution_are_the_same_transform(golden):
@@ -64,7 +60,7 @@ def test_fft_and_convolution_are_the_same_transform(golden):
 
 
 def test_filterbank_matches_the_reference():
-    state = load_file(GOLDEN / "ced_encoder.weights_original.safetensors")
+    state = cases_of("ced_encoder.weights_original")
     np.testing.assert_allclose(mel_filterbank(), state["front_end.0.mel_scale.fb"], atol=1e-5)
 
 

@@ -1,21 +1,14 @@
 from functools import partial
 from math import prod
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from supclap_jax.models.pretrained import load_pretrained
 from supclap_jax.models.sonar import SONAR, SonarTextEncoder
-from supclap_jax.models.sonar_weights import LAYOUTS
 from supclap_jax.models.tokens import PAD_ID
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128, max_length=64)
-BATCHES = ["batch0", "batch1"]
+from tests.models.golden import EMBEDDING_ERROR, SONAR_MODEL, TOKENS, cases_of, sonar_weights_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,35 +19,29 @@ def exact_matmuls():
 
 @pytest.fixture(scope="module")
 def golden():
-    return load_file(GOLDEN / "sonar_encoder.cases.safetensors")
+    return cases_of("sonar_encoder.cases")
 
 
 @pytest.fixture(scope="module", params=["hf", "fairseq2"])
 def variables(request):
-    return load_weights(request.param)
+    return sonar_weights_of(request.param)
 
 
 @pytest.fixture(scope="module")
 def hf():
-    return load_weights("hf")
+    return sonar_weights_of("hf")
 
 
-def load_weights(layout):
-    path = GOLDEN / f"sonar_encoder.weights_{layout}.safetensors"
-    shapes = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
-    return load_pretrained(path, shapes, "text", LAYOUTS.values())
-
-
-embed = jax.jit(MODEL.apply)
-hidden_states = jax.jit(partial(MODEL.apply, method="hidden_states"))
+embed = jax.jit(SONAR_MODEL.apply)
+hidden_states = jax.jit(partial(SONAR_MODEL.apply, method="hidden_states"))
 
 
 def test_weights_have_the_structure_of_the_model(variables):
-    initial = jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
+    initial = jax.eval_shape(SONAR_MODEL.init, jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, initial)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("batch", TOKENS)
 def test_hidden_states_match_the_reference(golden, variables, batch):
     valid = golden[f"{batch}.attention_mask"].astype(bool)
     got = hidden_states(variables, golden[f"{batch}.input_ids"])
@@ -62,10 +49,10 @@ def test_hidden_states_match_the_reference(golden, variables, batch):
     np.testing.assert_allclose(np.asarray(got)[valid], expected[valid], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("batch", TOKENS)
 def test_embeddings_match_the_reference(golden, variables, batch):
     got = embed(variables, golden[f"{batch}.input_ids"])
-    np.testing.assert_allclose(got, golden[f"{batch}.embeddings"], rtol=0, atol=5e-6)
+    np.testing.assert_allclose(got, golden[f"{batch}.embeddings"], rtol=0, atol=EMBEDDING_ERROR)
 
 
 def test_padding_changes_nothing(golden, hf):
@@ -92,22 +79,24 @@ def test_an_embedding_does_not_depend_on_its_neighbours(golden, hf):
 
 
 def test_a_row_of_padding_embeds_to_zero(hf):
-    np.testing.assert_array_equal(embed(hf, np.full([1, 5], PAD_ID)), np.zeros([1, MODEL.dim]))
+    np.testing.assert_array_equal(
+        embed(hf, np.full([1, 5], PAD_ID)), np.zeros([1, SONAR_MODEL.dim])
+    )
 
 
 def test_dropout_acts_in_training_only(golden, hf):
     tokens = golden["batch0.input_ids"]
     rngs = {"dropout": jax.random.key(0)}
-    evaluated = MODEL.apply(hf, tokens)
-    np.testing.assert_array_equal(MODEL.apply(hf, tokens, rngs=rngs), evaluated)
-    trained = MODEL.apply(hf, tokens, train=True, rngs=rngs)
+    evaluated = SONAR_MODEL.apply(hf, tokens)
+    np.testing.assert_array_equal(SONAR_MODEL.apply(hf, tokens, rngs=rngs), evaluated)
+    trained = SONAR_MODEL.apply(hf, tokens, train=True, rngs=rngs)
     assert np.abs(trained - evaluated).max() > 0.01
-    np.testing.assert_array_equal(MODEL.apply(hf, tokens, train=True, rngs=rngs), trained)
+    np.testing.assert_array_equal(SONAR_MODEL.apply(hf, tokens, train=True, rngs=rngs), trained)
 
 
 def test_dropout_reaches_the_embedded_tokens_and_every_layer(golden, hf):
     """At a rate of 1 nothing but the bias of the final norm is left."""
-    model = MODEL.clone(dropout=1.0)
+    model = SONAR_MODEL.clone(dropout=1.0)
     rngs = {"dropout": jax.random.key(0)}
     got = model.apply(hf, golden["batch0.input_ids"], train=True, rngs=rngs)
     np.testing.assert_allclose(got, np.tile(hf["params"]["norm"]["bias"], (len(got), 1)), atol=1e-6)
@@ -115,8 +104,8 @@ def test_dropout_reaches_the_embedded_tokens_and_every_layer(golden, hf):
 
 def test_without_dropout_training_needs_no_rng(golden, hf):
     tokens = golden["batch0.input_ids"]
-    trained = MODEL.clone(dropout=0.0).apply(hf, tokens, train=True)
-    np.testing.assert_array_equal(trained, MODEL.apply(hf, tokens))
+    trained = SONAR_MODEL.clone(dropout=0.0).apply(hf, tokens, train=True)
+    np.testing.assert_array_equal(trained, SONAR_MODEL.apply(hf, tokens))
 
 
 def test_parameter_count_is_that_published():
@@ -126,7 +115,7 @@ def test_parameter_count_is_that_published():
 
 
 def test_bfloat16_keeps_float32_parameters_and_embeddings(golden, hf):
-    model = MODEL.clone(dtype=jnp.bfloat16)
+    model = SONAR_MODEL.clone(dtype=jnp.bfloat16)
     tokens = golden["batch0.input_ids"]
     initial = jax.eval_shape(model.init, jax.random.key(0), tokens)
     assert {x.dtype for x in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
@@ -138,6 +127,6 @@ def test_bfloat16_keeps_float32_parameters_and_embeddings(golden, hf):
 
 def test_errors_name_both_values(hf):
     with pytest.raises(ValueError, match=r"65 tokens .* maximum of 64"):
-        MODEL.apply(hf, jnp.zeros([1, 65], jnp.int32))
+        SONAR_MODEL.apply(hf, jnp.zeros([1, 65], jnp.int32))
     with pytest.raises(ValueError, match=r"dim 64 .* heads 5"):
-        MODEL.clone(heads=5).init(jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
+        SONAR_MODEL.clone(heads=5).init(jax.random.key(0), jnp.zeros([1, 4], jnp.int32))
