@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from inputs import make_batch
 from supclap_jax.config import VARIANTS, read_config
 from supclap_jax.data.soundscape import Soundscape
 from supclap_jax.data.soundscape_files import write_clotho
@@ -48,20 +49,6 @@ def tiny(variant: str):
     return read_config(f"{RECIPE}:{variant}", [])
 
 
-def batch(config, seed: int) -> dict[str, np.ndarray]:
-    """Random clips and captions; two pairs show one clip."""
-    rng = np.random.default_rng(seed)
-    tokens = rng.integers(4, 300, (config.batch_size, config.text.max_tokens), np.int32)
-    tokens[:, 12:] = 1
-    samples = round(config.audio.seconds * 16_000)
-    return {
-        "audio": 0.1 * rng.normal(size=(config.batch_size, samples)).astype(np.float32),
-        "audio_lengths": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
-        "tokens": tokens,
-        "group_ids": np.array([0, 1, 2, 3, 4, 5, 6, 0], np.int32),
-    }
-
-
 def leaves(name: str, tree) -> dict[str, np.ndarray]:
     """Each leaf by its path."""
     found = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
@@ -75,7 +62,7 @@ def trained(variant: str, way: str) -> dict[str, np.ndarray]:
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
     states, step = init_states(config, mesh), make_train_step(config, mesh)
     for k in range(STEPS):
-        states, metrics = step(states, put_batch(batch(config, k), mesh))
+        states, metrics = step(states, put_batch(make_batch(config, k, padded=True), mesh))
     name = f"{variant}, {way}: "
     return (
         leaves(f"{name}train", states.dual)
@@ -91,7 +78,7 @@ def shardings(variant: str) -> dict[str, np.ndarray]:
     config.mesh.update(data=4, fsdp=2)
     mesh = make_mesh(4, config.batch_size, 2)
     step = make_train_step(config, mesh)
-    given = put_batch(batch(config, 0), mesh)
+    given = put_batch(make_batch(config, padded=True), mesh)
     compiled = step.lower(abstract_states(config, mesh), given).compile()
     text = "\n".join(
         map(str, jax.tree.leaves((compiled.input_shardings, compiled.output_shardings)))

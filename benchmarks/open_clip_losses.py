@@ -16,13 +16,13 @@ import torch.nn.functional as F
 
 def info_nce(audio, text, scale, bias):
     logits = scale * audio @ text.T
-    labels = torch.arange(len(logits))
+    labels = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
 def siglip(audio, text, scale, bias):
     logits = scale * audio @ text.T + bias
-    labels = 2 * torch.eye(len(logits)) - 1
+    labels = 2 * torch.eye(len(logits), device=logits.device) - 1
     return -F.logsigmoid(labels * logits).sum() / len(logits)
 
 

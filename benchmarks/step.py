@@ -9,7 +9,6 @@ static SVR. Both steps train the same state in turn, so each pair of runs meets 
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -20,16 +19,15 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from inputs import make_batch, recipe
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.runs.mesh import make_mesh, put_batch
 from supclap_jax.runs.states import init_states
 from supclap_jax.train.step import make_train_step
 
-RECIPE = Path(__file__).parents[1] / "configs" / "audiocaps.py"
 VARIANTS = ("info_nce", "static")
 
 
@@ -42,7 +40,7 @@ def main():
     options = parser.parse_args()
     batch, pairs = (4, 2) if options.quick else (24, 3)
 
-    configs = {name: recipe(name, batch) for name in VARIANTS}
+    configs = {name: recipe("audiocaps", name, batch_size=batch) for name in VARIANTS}
     mesh = make_mesh(1, batch)
     steps = {name: make_train_step(config, mesh) for name, config in configs.items()}
     radius = {}
@@ -74,29 +72,6 @@ def main():
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def recipe(variant: str, batch: int):
-    spec = importlib.util.spec_from_file_location("audiocaps", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(variant)
-    config.batch_size = batch
-    return config
-
-
-def make_batch(config) -> dict[str, np.ndarray]:
-    """Noise of full length, and captions of 20 tokens."""
-    rng = np.random.default_rng(0)
-    batch, samples = config.batch_size, round(16_000 * config.audio.seconds)
-    tokens = np.ones((batch, config.text.max_tokens), np.int32)
-    tokens[:, :20] = rng.integers(4, config.text.vocab_size, (batch, 20))
-    return {
-        "audio": 0.1 * rng.normal(size=(batch, samples)).astype(np.float32),
-        "audio_lengths": np.full(batch, samples, np.int32),
-        "tokens": tokens,
-        "group_ids": np.arange(batch, dtype=np.int32),
-    }
 
 
 def show(results: dict) -> None:

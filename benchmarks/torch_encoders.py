@@ -15,24 +15,23 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import M2M100Config
-from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
 
 class Block(nn.Module):
-    def __init__(self, dim, heads):
+    def __init__(self, dim, heads, hidden=None, activation=F.gelu):
         super().__init__()
-        self.heads = heads
+        hidden = hidden or 4 * dim
+        self.heads, self.activation = heads, activation
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x):
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, self.heads, dim // self.heads)
         attended = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
         x = x + self.proj(attended.transpose(1, 2).reshape(x.shape))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
 
 
 class CED(nn.Module):
@@ -72,6 +71,9 @@ class CED(nn.Module):
 
 class Sonar(nn.Module):
     def __init__(self, vocab_size, dim, depth, heads, ffn_dim):
+        from transformers import M2M100Config
+        from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
+
         super().__init__()
         self.encoder = M2M100Encoder(
             M2M100Config(
