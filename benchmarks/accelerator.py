@@ -7,12 +7,12 @@
 Parts, in this order: right (golden files, tiles, the CPU's training steps), losses, encoders (and
 whole training steps), torch (PyTorch on the same device, where it can be imported). Every part runs
 in a process of its own and takes at most its share of what is left of the budget, the most telling
-figures first. Each figure is kept as it comes, in DIR/PART.json, so that a second call goes on where
-one ended or was killed. DIR/README.md is the page of all of them.
+figures first. Each figure is kept as it comes, in DIR/PART.json, so that a second call goes on
+where one ended or was killed. DIR/README.md is the page of all of them.
 
-Needs no network, and of packages only jax, flax, optax, numpy, ml_collections, safetensors and
-absl-py; those that a machine lacks can be carried there as wheels. Run it from anywhere; the package
-itself need not be installed. Exit code 1 where a number is wrong or a part failed.
+Needs no network, and of packages only jax, flax, optax, numpy, ml_collections and safetensors; what
+a machine lacks can be carried there as wheels. Run it from anywhere; the package itself need not be
+installed. Exit code 1 where a number is wrong or a part failed.
 """
 
 import argparse

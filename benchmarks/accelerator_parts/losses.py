@@ -1,4 +1,4 @@
-"""Part 2: what the losses cost, value and gradients, and what share of the matrix rate they reach."""
+"""Part 2: what the losses cost, value and gradients, and their share of the matrix rate."""
 
 from collections.abc import Iterator
 from functools import partial

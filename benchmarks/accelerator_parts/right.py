@@ -37,11 +37,9 @@ STEPS, METRIC_ERROR, MOMENT_ERROR = 5, 1e-4, 1e-3
 
 def cases(quick: bool, rows: Rows) -> Iterator[Case]:
     for dtype, tiles in (("float32", None), ("bfloat16", None), ("float32", 5)):
+        form = f"tiles of {tiles}" if tiles else "dense"
         yield Case(
-            {
-                "what": f"losses, golden, {f'tiles of {tiles}' if tiles else 'dense'}",
-                "dtype": dtype,
-            },
+            {"what": f"losses, golden, {form}", "dtype": dtype},
             partial(_golden_losses, dtype, tiles),
         )
     for dtype in ("float32", "bfloat16"):

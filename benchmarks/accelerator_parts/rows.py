@@ -38,7 +38,8 @@ class Rows:
         found = json.loads(path.read_text()) if path.exists() else {"machine": machine, "rows": []}
         if found["machine"] != machine:
             raise SystemExit(
-                f"{path} holds figures of {found['machine']}, not of {machine}; choose another --out"
+                f"{path} holds figures of {found['machine']}, not of {machine}; "
+                "choose another folder"
             )
         self._machine, self.rows = machine, found["rows"]
 
