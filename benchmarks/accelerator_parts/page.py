@@ -15,8 +15,8 @@ NOTES = {
     "right": "The worst number of each row, in units of what is allowed; 1 is the bound.",
     "losses": "Medians of at least five runs. The share is of the rate that a large product of the "
     "same dtype reached in the same run. Products counted: four for each similarity matrix in "
-    "tiles, three dense. For comparison, a published Triton kernel, SigLIP forward and backward at 65,536 on a "
-    "Hopper card: 48.8 ms and 1.4 GB (eager PyTorch 102 ms and 33 GB).",
+    "tiles, three dense. For comparison, a published Triton kernel, SigLIP forward and backward at "
+    "65,536 on a Hopper card: 48.8 ms and 1.4 GB (eager PyTorch 102 ms and 33 GB).",
     "encoders": "CED-Base on 10 s of log-mel, 24 SONAR layers on 64 tokens, and the step of "
     "`configs/audiocaps.py`. MFU is of the rate of a large product, by our own count of FLOPs, "
     "recomputation not counted.",
