@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -159,17 +159,23 @@ def _tiled(batch: int, dim: int, tile: int) -> dict:
     return _judged(errors)
 
 
+@cache
+def _program(variant: str):
+    config = tiny.get_config(variant)
+    mesh = make_mesh(1, config.batch_size)
+    return config, mesh, make_train_step(config, mesh)
+
+
 def trained(variant: str) -> dict[str, np.ndarray]:
     """Metrics of every step of the tiny recipe, and Adam's first moments after the last.
 
     Moments, and not parameters, since Adam divides by the root of the second moment: an entry whose
     gradient is rounding noise moves as far as any other.
     """
-    config = tiny.get_config(variant)
+    config, mesh, step = _program(variant)
+    found = {}
     with jax.default_matmul_precision("highest"):
-        mesh = make_mesh(1, config.batch_size)
-        states, step = init_states(config, mesh), make_train_step(config, mesh)
-        found = {}
+        states = init_states(config, mesh)
         for k in range(STEPS):
             states, metrics = step(states, put_batch(make_batch(config, k, padded=True), mesh))
             found |= {f"step {k + 1}, {name}": np.asarray(x) for name, x in metrics.items()}
