@@ -1,18 +1,15 @@
 """Recipes: Python files with `get_config(arg)` that starts from `default()` and changes fields."""
 
-import importlib.util
-import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from supclap_jax.config.fields import FIELDS
+from supclap_jax.config.python_files import call_in_file
 from supclap_jax.config.validation import check_keys, validate
 from supclap_jax.config.values import unknown_key
-from supclap_jax.errors import ConfigError, UserError
+from supclap_jax.errors import ConfigError
 
 VARIANTS = {
     "info_nce": ("info_nce", "none"),
@@ -58,42 +55,13 @@ def read_config(recipe: str, overrides: Sequence[str]) -> ConfigDict:
 
 
 def _run_recipe(recipe: str) -> ConfigDict:
-    """What the recipe's `get_config` returns; all that it may raise becomes one line."""
-    name, *argument = recipe.split(":", 1)
-    path = Path(name).absolute()
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or not path.is_file():
-        raise ConfigError(f"there is no recipe {name!r}; expected a Python file as in configs/")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise ConfigError(f"recipe {name} has no function get_config")
-        config = module.get_config(*argument)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # a recipe may raise any kind
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"recipe {name}{_line(path, error)} fails: {type(error).__name__}: {reason}"
-        ) from error
+    config = call_in_file("recipe", recipe, "get_config")
     if not isinstance(config, ConfigDict):
         raise ConfigError(
-            f"get_config of recipe {name} returned a {type(config).__name__}; expected what "
-            "supclap_jax.config.default() gave it, changed"
+            f"get_config of recipe {recipe.partition(':')[0]} returned a {type(config).__name__}; "
+            "expected what supclap_jax.config.default() gave it, changed"
         )
     return config
-
-
-def _line(path: Path, error: Exception) -> str:
-    """Says the recipe's innermost line that led to an error: ", line 7", or "" if none did."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f", line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    return f", line {lines[-1]}" if lines else ""
 
 
 def _set_values(config: ConfigDict, values: dict[str, str]) -> None:

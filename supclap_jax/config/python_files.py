@@ -1,0 +1,55 @@
+"""Python files of users, recipes and sweeps: read, and called for what they say."""
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from supclap_jax.errors import ConfigError, UserError
+
+
+def call_in_file(kind: str, reference: str, function: str) -> Any:
+    """What `function` of a file returns; a generator is run to its end, and its items are a list.
+
+    The file's folder is put on Python's path.
+
+    Args:
+      kind: "recipe" or "sweep", for messages.
+      reference: FILE.py, or FILE.py:argument with what to give to the function.
+      function: its name.
+
+    Raises:
+      ConfigError: there is no such file or function, or whatever the file raises, in one line.
+    """
+    name, *argument = reference.split(":", 1)
+    path = Path(name).absolute()
+    spec = importlib.util.spec_from_file_location(kind, path)
+    if spec is None or not path.is_file():
+        raise ConfigError(f"there is no {kind} {name!r}; expected a Python file as in configs/")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise ConfigError(f"{kind} {name} has no function {function}")
+        result = getattr(module, function)(*argument)
+        return list(result) if inspect.isgenerator(result) else result
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a file may raise any kind
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{kind} {name}{_line(path, error)} fails: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _line(path: Path, error: BaseException) -> str:
+    """Says the file's innermost line that led to an error: ", line 7", or "" if none did."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
