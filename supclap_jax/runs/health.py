@@ -89,12 +89,12 @@ def table(status: dict) -> Table:
             f"{status['steps_per_second']:.3g} steps/s, {status['clips_per_second']:.4g} clips/s",
         )
         if status["health"] == "training":
-            rows.add_row("time left", _duration(status["seconds_left"]))
+            rows.add_row("time left", duration(status["seconds_left"]))
     rows.add_row("waiting for data", share(status["data_wait"]))
     rows.add_row("goodput", share(status["goodput"]))
     rows.add_row("starts", str(status["starts"]))
     if status["last_sign"]:
-        rows.add_row("last sign of life", f"{_duration(time.time() - status['last_sign'])} ago")
+        rows.add_row("last sign of life", f"{duration(time.time() - status['last_sign'])} ago")
     if status["loss"] is not None:
         rows.add_row("loss", f"{status['loss']:.4f}")
     if status["skipped_in_a_row"]:
@@ -110,7 +110,7 @@ def table(status: dict) -> Table:
     checkpoint = status["checkpoint"]
     rows.add_row(
         "checkpoint",
-        f"step {checkpoint['step']:,}, {_duration(time.time() - checkpoint['time'])} ago"
+        f"step {checkpoint['step']:,}, {duration(time.time() - checkpoint['time'])} ago"
         if checkpoint
         else "none",
     )
@@ -128,7 +128,7 @@ def _health(history: list[dict], seen: float | None, patience: float) -> tuple[s
     silence = time.time() - seen
     if silence < patience:
         return "training", ""
-    return "silent", f"nothing written for {_duration(silence)}; it was killed or hangs"
+    return "silent", f"nothing written for {duration(silence)}; it was killed or hangs"
 
 
 def _newest_checkpoint(folder: Path) -> dict | None:
@@ -139,7 +139,7 @@ def _newest_checkpoint(folder: Path) -> dict | None:
     return {"step": int(newest.name), "time": newest.stat().st_mtime}
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Two units at most: 45 s, 12 min, 3 h 20 min, 2 d 3 h."""
     minutes, hours, days = (int(seconds // size) for size in (60, 3600, 86400))
     if days:

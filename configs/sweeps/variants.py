@@ -1,0 +1,23 @@
+"""Every variant of the loss with three seeds, on the soundscape: what SVR adds.
+
+    supclap synthesize --out=runs/soundscape --clips=5000
+    supclap sweep configs/sweeps/variants.py --out=runs/variants
+    supclap compare runs/variants --by=variant --baseline=info_nce
+
+An argument gives the number of seeds.
+"""
+
+from supclap_jax.experiments.sweep import SweepRun
+
+VARIANTS = ("info_nce", "static", "dynamic", "siglip", "siglip_dynamic")
+STEPS = 600
+
+
+def get_sweep(seeds=3):
+    for seed in range(int(seeds)):
+        for variant in VARIANTS:
+            yield SweepRun(
+                f"{variant}-{seed}",
+                f"configs/soundscape.py:{variant}",
+                {"seed": seed, "total_steps": STEPS, "eval_every": STEPS // 3},
+            )

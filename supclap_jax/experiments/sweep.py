@@ -1,0 +1,139 @@
+"""A sweep: many runs that one file names, in the order in which they need each other."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from supclap_jax.config import read_config
+from supclap_jax.config.python_files import call_in_file
+from supclap_jax.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRun:
+    """One run, as `get_sweep` of a sweep's file yields it.
+
+    Attributes:
+      name: of its folder: letters, digits, ".", "_" and "-".
+      recipe: FILE.py or FILE.py:argument, as of `supclap train --config`.
+      overrides: fields of the recipe that are otherwise, such as {"optimizer.learning_rate": 1e-3}.
+      trunk: name of the run whose checkpoint it starts from; None: from the beginning.
+      branch_step: step of that checkpoint.
+    """
+
+    name: str
+    recipe: str
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trunk: str | None = None
+    branch_step: int | None = None
+
+
+class Planned(NamedTuple):
+    """A run whose config is known to be valid.
+
+    Attributes:
+      run: as the file has it.
+      config: of the run, checked.
+      flags: of `supclap train` that make this config.
+    """
+
+    run: SweepRun
+    config: ConfigDict
+    flags: list[str]
+
+
+def workdir_of(out: Path, name: str) -> Path:
+    """The folder of a run in the folder of a sweep."""
+    return out / "runs" / name
+
+
+def read_sweep(reference: str, out: Path) -> list[Planned]:
+    """The runs of a sweep, trunks before what branches from them.
+
+    Args:
+      reference: FILE.py or FILE.py:argument, whose `get_sweep` yields `SweepRun`s.
+      out: folder of the sweep.
+
+    Raises:
+      ConfigError: the file fails; or its runs are none, of one name, of an unknown recipe, with
+        overrides that cannot be, or branches of trunks that are not in it or of each other.
+    """
+    runs = call_in_file("sweep", reference, "get_sweep")
+    file = reference.partition(":")[0]
+    if not isinstance(runs, Iterable):
+        runs = [runs]
+    runs = list(runs)
+    for run in runs:
+        if not isinstance(run, SweepRun):
+            raise ConfigError(
+                f"get_sweep of {file} gives a {type(run).__name__}; expected runs, each a "
+                "supclap_jax.experiments.sweep.SweepRun"
+            )
+    if not runs:
+        raise ConfigError(f"get_sweep of {file} gives no runs")
+    _check_names(runs)
+    return [_planned(run, out) for run in _in_order_of_need(runs)]
+
+
+def families(planned: Iterable[Planned]) -> list[list[Planned]]:
+    """Runs that need each other together: a trunk with all that branches from it, in order."""
+    roots, found = {}, {}
+    for plan in planned:
+        root = roots[plan.run.name] = roots.get(plan.run.trunk, plan.run.name)
+        found.setdefault(root, []).append(plan)
+    return list(found.values())
+
+
+def _check_names(runs: list[SweepRun]) -> None:
+    seen = set()
+    for run in runs:
+        if not isinstance(run.name, str) or not NAME.fullmatch(run.name):
+            raise ConfigError(
+                f"a run of the sweep is named {run.name!r}; expected letters, digits, '.', '_' and "
+                "'-', since a folder is named so"
+            )
+        if run.name in seen:
+            raise ConfigError(f"two runs of the sweep are named {run.name!r}; give each its own")
+        seen.add(run.name)
+    for run in runs:
+        if (run.trunk is None) != (run.branch_step is None):
+            raise ConfigError(
+                f"run {run.name!r} has trunk {run.trunk!r} and branch_step {run.branch_step!r}; "
+                "expected both or neither"
+            )
+        if run.trunk is not None and run.trunk not in seen:
+            raise ConfigError(
+                f"run {run.name!r} branches from {run.trunk!r}, which is not in the sweep"
+            )
+
+
+def _in_order_of_need(runs: list[SweepRun]) -> list[SweepRun]:
+    """Each family where its first trunk stands, trunks first."""
+    waiting, ordered, names = list(runs), [], set()
+    while waiting:
+        ready = [run for run in waiting if run.trunk is None or run.trunk in names]
+        if not ready:
+            circle = ", ".join(repr(run.name) for run in waiting)
+            raise ConfigError(f"the runs {circle} branch from each other in a circle")
+        ordered += ready
+        names |= {run.name for run in ready}
+        waiting = [run for run in waiting if run.name not in names]
+    return ordered
+
+
+def _planned(run: SweepRun, out: Path) -> Planned:
+    overrides = dict(run.overrides)
+    if run.trunk is not None:
+        overrides |= {"branch.run": str(workdir_of(out, run.trunk)), "branch.step": run.branch_step}
+    flags = [f"--config.{key}={value}" for key, value in overrides.items()]
+    try:
+        config = read_config(run.recipe, flags)
+    except ConfigError as error:
+        raise ConfigError(f"run {run.name!r} of the sweep: {error}") from error
+    return Planned(run, config, [f"--config={run.recipe}", *flags])

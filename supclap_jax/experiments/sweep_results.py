@@ -1,0 +1,126 @@
+"""What a sweep found: one row a run, in `results.csv` and as a table."""
+
+import csv
+import fcntl
+import io
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from supclap_jax import config as configs
+from supclap_jax.experiments.costs import training_cost
+from supclap_jax.experiments.sweep import Planned, workdir_of
+from supclap_jax.experiments.sweep_runner import exit_code
+from supclap_jax.files import write_whole
+from supclap_jax.runs.health import duration
+from supclap_jax.runs.history import read_history
+from supclap_jax.runs.metrics import read_metrics
+
+FILE = "results.csv"
+DIRECTIONS = ("text_to_audio", "audio_to_text")
+LAST = {  # column -> metric of the last step
+    "distance": "distance",
+    **{f"radius_{side}": f"radius/{side}_mean" for side in ("text", "audio")},
+    **{f"contraction_{side}": f"contraction/{side}" for side in ("text", "audio")},
+}
+
+
+def write_results(planned: list[Planned], out: Path) -> Path:
+    """Writes `out/results.csv` anew, with a row for every run of the sweep that has ended.
+
+    A row has the run's name; every config value that varies in the sweep, by its key; what training
+    took (`costs.training_cost`) and seconds; entropies, R@1 in percent and zero-shot accuracy with
+    the ends of their intervals (`_low`, `_high`); distance, radii and contraction of the last step;
+    and the exit code. What a run does not have is empty.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    varying = _varying(planned)
+    path = out / FILE
+    with (out / "results.lock").open("a") as lock:  # parts of an array write the same file
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = [plan for plan in planned if exit_code(out, plan.run.name) is not None]
+        rows = [_row(plan, out, varying) for plan in ended]
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns or ["name"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue())
+    return path
+
+
+def table(planned: list[Planned], out: Path, states: dict[str, str]) -> Table:
+    """State, progress, time left and results of every run."""
+    shown = Table()
+    for place, column in enumerate(("run", "", "steps", "time left", "loss", "R@1 t→a", "R@1 a→t")):
+        shown.add_column(column, justify="left" if place < 2 else "right")
+    for plan in planned:
+        workdir, total = workdir_of(out, plan.run.name), plan.config.total_steps
+        lines = [line for line in read_metrics(workdir) if "loss" in line]
+        last = lines[-1] if lines else {}
+        rate = next((x for line in reversed(lines) if (x := line.get("steps_per_second"))), None)
+        step, state = last.get("step", 0), states[plan.run.name]
+        left = duration((total - step) / rate) if rate and state == "running" else ""
+        recalls = _report(workdir).get("retrieval", {})
+        cells = (f"{recalls[d]['R@1']['value']:.1f}" if d in recalls else "" for d in DIRECTIONS)
+        loss = f"{last['loss']:.3f}" if last.get("loss") is not None else ""
+        shown.add_row(plan.run.name, state, f"{step:,} of {total:,}", left, loss, *cells)
+    return shown
+
+
+def _row(plan: Planned, out: Path, varying: list[str]) -> dict:
+    workdir = workdir_of(out, plan.run.name)
+    values = configs.flatten(plan.config)
+    row = {"name": plan.run.name, **{key: values[key] for key in varying}}
+    row |= training_cost(plan.config, _training_clips(workdir))
+    row["seconds"] = _seconds(workdir)
+    report = _report(workdir)
+    for direction in DIRECTIONS:
+        recalls = report.get("retrieval", {}).get(direction, {})
+        row |= _interval(f"entropy_{direction}", report.get("entropy", {}).get(direction))
+        row |= _interval(f"R@1_{direction}", recalls.get("R@1"))
+    row |= _interval("zero_shot", report.get("zero_shot", {}).get("accuracy"))
+    lines = [line for line in read_metrics(workdir) if "loss" in line]
+    last = lines[-1] if lines else {}
+    row |= {column: last.get(metric) for column, metric in LAST.items()}
+    return row | {"exit_code": exit_code(out, plan.run.name)}
+
+
+def _interval(name: str, estimate: dict | None) -> dict:
+    estimate = estimate or {}
+    ends = {f"{name}_{end}": estimate.get(end) for end in ("low", "high")}
+    return {name: estimate.get("value"), **ends}
+
+
+def _varying(planned: list[Planned]) -> list[str]:
+    """Keys of the config that are not the same in all runs, but where they branch from."""
+    flat = [configs.flatten(plan.config) for plan in planned]
+    return [
+        key
+        for key in flat[0]
+        if not key.startswith("branch.") and any(other[key] != flat[0][key] for other in flat)
+    ]
+
+
+def _report(workdir: Path) -> dict:
+    path = workdir / "evaluation.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _training_clips(workdir: Path) -> int | None:
+    path = workdir / "data.json"
+    return json.loads(path.read_text())["development"]["clips"] if path.is_file() else None
+
+
+def _seconds(workdir: Path) -> float | None:
+    """Of all starts that ended by themselves."""
+    spent, began = 0.0, None
+    for line in read_history(workdir):
+        if line["event"] == "start":
+            began = line["time"]
+        elif began is not None:
+            spent, began = spent + line["time"] - began, None
+    return spent or None

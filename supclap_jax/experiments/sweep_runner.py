@@ -1,0 +1,176 @@
+"""Runs what is left of a sweep, each run as `supclap train` in a process of its own."""
+
+import contextlib
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from supclap_jax.errors import CannotWrite, ConfigError, Diverged, Interrupted
+from supclap_jax.experiments.sweep import Planned, workdir_of
+from supclap_jax.files import write_whole
+
+POLL = 0.2  # seconds
+
+
+def run_sweep(
+    planned: list[Planned], out: Path, jobs: int, on_change: Callable[[dict[str, str]], None]
+) -> dict[str, str]:
+    """Runs, in order, what is not done, and returns when all are done or have failed.
+
+    What was interrupted continues; what failed is tried again, unless it diverged, as it would once
+    more. A run does not begin before its trunk is done, and not at all if that has failed.
+
+    Args:
+      planned: the runs, trunks first.
+      out: folder of the sweep.
+      jobs: how many at a time.
+      on_change: called with `states` several times a second.
+
+    Returns:
+      As `states`.
+
+    Raises:
+      Interrupted: by SIGINT or SIGTERM; every run was stopped after a checkpoint.
+      CannotWrite: a file cannot be written.
+    """
+    waiting = [plan for plan in planned if _is_to_run(out, plan)]
+    running: dict[str, subprocess.Popen] = {}
+    with _signals() as received:
+        try:
+            while (waiting or running) and not received:
+                for plan in _ready(waiting, planned, out)[: jobs - len(running)]:
+                    running[plan.run.name] = _start(plan, out)
+                    waiting.remove(plan)
+                ended = {name: process for name, process in running.items() if _ended(process)}
+                for name, process in ended.items():
+                    _write_code(out, name, process.returncode)
+                    del running[name]
+                if not running and not _ready(waiting, planned, out):
+                    break  # what is left needs a trunk that failed
+                on_change(states(planned, out, running))
+                time.sleep(POLL)
+        finally:
+            _stop(running)
+    on_change(states(planned, out, {}))
+    if received:
+        raise Interrupted(
+            received[0], f"the runs were stopped; the same command goes on with those in {out}"
+        )
+    return states(planned, out, {})
+
+
+def states(planned: list[Planned], out: Path, running: dict | tuple = ()) -> dict[str, str]:
+    """Of each run: "done", "running", "failed (CODE)", "trunk failed", "begun" or "waiting"."""
+    found = {}
+    for plan in planned:
+        name, code = plan.run.name, exit_code(out, plan.run.name)
+        if name in running:
+            found[name] = "running"
+        elif code is not None:
+            found[name] = f"failed ({code})" if code else "done"
+        elif "failed" in found.get(plan.run.trunk, ""):
+            found[name] = "trunk failed"
+        else:
+            found[name] = "begun" if workdir_of(out, name).is_dir() else "waiting"
+    return found
+
+
+def exit_code(out: Path, name: str) -> int | None:
+    """With which a run ended; None where it has not, or was interrupted."""
+    path = _code_file(out, name)
+    return int(path.read_text()) if path.is_file() else None
+
+
+@contextlib.contextmanager
+def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[None]:
+    """Holds the folder of a sweep, or this part of it; dies with the process.
+
+    Raises:
+      ConfigError: another sweep holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            whole = stack.enter_context((out / "sweep.lock").open("a"))
+            part = stack.enter_context((out / f"part-{index}.lock").open("a"))
+            fcntl.flock(whole, (fcntl.LOCK_SH if of > 1 else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another sweep runs in {out}; wait for it, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise CannotWrite(f"cannot write in {out}: {error}") from error
+        yield
+
+
+def _is_to_run(out: Path, plan: Planned) -> bool:
+    return exit_code(out, plan.run.name) not in (0, Diverged.exit_code)
+
+
+def _ready(waiting: list[Planned], planned: list[Planned], out: Path) -> list[Planned]:
+    """Those whose trunk is done, or is not needed any more."""
+    names = {plan.run.name for plan in planned}
+    return [
+        plan
+        for plan in waiting
+        if plan.run.trunk not in names or exit_code(out, plan.run.trunk) == 0
+    ]
+
+
+def _start(plan: Planned, out: Path) -> subprocess.Popen:
+    """In a session of its own, so that Ctrl-C reaches the sweep alone."""
+    workdir, code = workdir_of(out, plan.run.name), _code_file(out, plan.run.name)
+    code.unlink(missing_ok=True)
+    code.parent.mkdir(parents=True, exist_ok=True)
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "supclap_jax.cli", "train", f"--workdir={workdir}"]
+    with code.with_suffix(".log").open("a") as log:
+        return subprocess.Popen(
+            [*command, *plan.flags], stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _ended(process: subprocess.Popen) -> bool:
+    return process.poll() is not None
+
+
+def _stop(running: dict[str, subprocess.Popen]) -> None:
+    """Each after a checkpoint."""
+    for process in running.values():
+        process.send_signal(signal.SIGTERM)
+    for process in running.values():
+        process.wait()
+
+
+def _write_code(out: Path, name: str, code: int) -> None:
+    code = 128 - code if code < 0 else code  # of a signal, as shells have it
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return  # interrupted: it goes on next time
+    write_whole(_code_file(out, name), f"{code}\n")
+
+
+def _code_file(out: Path, name: str) -> Path:
+    return out / "logs" / f"{name}.code"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second one acts as usual."""
+    received, previous = [], {}
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
