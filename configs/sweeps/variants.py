@@ -7,7 +7,7 @@
 An argument gives the number of seeds.
 """
 
-from supclap_jax.experiments.sweep import SweepRun
+from supclap_jax.experiments.sweep_file import SweepRun
 
 VARIANTS = ("info_nce", "static", "dynamic", "siglip", "siglip_dynamic")
 STEPS = 600

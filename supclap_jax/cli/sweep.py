@@ -1,6 +1,6 @@
 """Runs many trainings that one file names; continues where it was, and tabulates what they found.
 
-FILE.py holds `get_sweep(arg=None)`, which yields runs (supclap_jax.experiments.sweep.SweepRun): a
+FILE.py holds `get_sweep(arg=None)`, which yields runs (supclap_jax.experiments.sweep_file.SweepRun): a
 name, a recipe with its argument, fields that are otherwise, and for a branch the run and the step
 that it starts from. Each is trained as by `supclap train`, trunks first. A finished run is not run
 again, an interrupted one continues exactly, and one that fails does not stop the others.
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.dry_run or options.topology:
         jax.config.update("jax_platforms", "cpu")  # accelerators are for the runs
     from supclap_jax.console import console
-    from supclap_jax.experiments.sweep import families, read_sweep
+    from supclap_jax.experiments.sweep_file import families, read_sweep
 
     _check(options)
     everything = read_sweep(options.sweep, options.out)

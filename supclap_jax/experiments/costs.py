@@ -15,7 +15,7 @@ from supclap_jax.data import splits
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.prepared import is_prepared, open_training
 from supclap_jax.errors import DataError
-from supclap_jax.experiments.sweep import Planned
+from supclap_jax.experiments.sweep_file import Planned
 from supclap_jax.models.dual_encoder import TOWERS
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.planning.planner import abstract_batch, plan

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from supclap_jax import config as configs
 from supclap_jax.experiments.costs import training_cost
-from supclap_jax.experiments.sweep import Planned, workdir_of
+from supclap_jax.experiments.sweep_file import Planned, workdir_of
 from supclap_jax.experiments.sweep_runner import exit_code
 from supclap_jax.files import write_whole
 from supclap_jax.runs.health import duration

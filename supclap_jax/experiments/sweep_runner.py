@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError, Diverged, Interrupted
-from supclap_jax.experiments.sweep import Planned, workdir_of
+from supclap_jax.experiments.sweep_file import Planned, workdir_of
 from supclap_jax.files import write_whole
 
 POLL = 0.2  # seconds

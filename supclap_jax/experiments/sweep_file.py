@@ -73,7 +73,7 @@ def read_sweep(reference: str, out: Path) -> list[Planned]:
         if not isinstance(run, SweepRun):
             raise ConfigError(
                 f"get_sweep of {file} gives a {type(run).__name__}; expected runs, each a "
-                "supclap_jax.experiments.sweep.SweepRun"
+                "supclap_jax.experiments.sweep_file.SweepRun"
             )
     if not runs:
         raise ConfigError(f"get_sweep of {file} gives no runs")

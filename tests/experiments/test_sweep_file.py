@@ -3,11 +3,11 @@
 import pytest
 
 from supclap_jax.cli.main import main
-from supclap_jax.experiments.sweep import families, read_sweep
+from supclap_jax.experiments.sweep_file import families, read_sweep
 from tests import tiny
 
 HEAD = f"""
-from supclap_jax.experiments.sweep import SweepRun
+from supclap_jax.experiments.sweep_file import SweepRun
 TINY = {str(tiny.PATH)!r}
 
 def get_sweep(arg="x"):
