@@ -4,6 +4,7 @@
 clips, and `report` and `compare` put the measures of one or two models into a dict for JSON.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,8 @@ class Scores(NamedTuple):
     Attributes:
       clips: how many were embedded.
       retrieval: by language, the headline one first; over the clips with captions in all of them.
-      entropy: of the same clips in the headline language, or None without captions.
+      entropy: of the same clips in the headline language, or None: without captions, or where the
+        temperature is so low that logits are infinite.
       zero_shot: of the clips with a label, or None.
       annotated: average precision of DCASE's annotated queries, or None.
     """
@@ -54,7 +56,7 @@ class Estimates(NamedTuple):
     Attributes:
       per_language: language -> direction -> metric.
       average: direction -> metric, the mean over languages; empty with fewer than two.
-      entropy: direction -> contrastive entropy in nats; empty without captions.
+      entropy: direction -> contrastive entropy in nats; empty where there is none.
       accuracy: zero-shot, in percent, or None.
     """
 
@@ -68,12 +70,11 @@ def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dic
     """Retrieval and "entropy" in both directions in the first language, without intervals."""
     audio = embedder.audio(variables, clips)
     text, owner = embed_captions(embedder, variables, clips, next(iter(clips.captions)))
-    scale = embedder.logit_scale(variables)
-    entropy = contrastive_entropy(audio, text, owner, clips.names, scale)
-    return {
-        direction: {**metrics, "entropy": float(getattr(entropy, direction).mean())}
-        for direction, metrics in retrieval_table(rank_embeddings(audio, text, owner)).items()
-    }
+    table = retrieval_table(rank_embeddings(audio, text, owner))
+    entropy = _entropy(embedder, variables, clips, audio, text, owner)
+    for direction, metrics in table.items():
+        metrics["entropy"] = float(getattr(entropy, direction).mean()) if entropy else math.nan
+    return table
 
 
 def score(
@@ -120,9 +121,7 @@ def score(
     for language in languages if captioned else ():
         text, owner = embed_captions(embedder, variables, few, language)
         if language == languages[0]:
-            entropy = contrastive_entropy(
-                audio[captioned], text, owner, few.names, embedder.logit_scale(variables)
-            )
+            entropy = _entropy(embedder, variables, few, audio[captioned], text, owner)
             if relevance is not None:
                 annotated = metric_styles.annotated_average_precision(
                     audio[captioned], text[queries], relevant
@@ -181,6 +180,7 @@ def report(
     }
     if headline:
         measured["retrieval"] = next(iter(measured["per_language"].values()))
+    if scores.entropy is not None:
         measured["entropy"] = {
             "candidates": scores.entropy.candidates,
             **_intervals(estimates.entropy),
@@ -219,7 +219,7 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
         for language in shared
     }
     has_accuracy = ours.accuracy is not None and theirs.accuracy is not None
-    has_entropy = ours.entropy and list(ours.per_language)[:1] == list(theirs.per_language)[:1]
+    has_entropy = theirs.entropy and list(ours.per_language)[:1] == list(theirs.per_language)[:1]
     has_average = list(ours.per_language) == list(theirs.per_language) and ours.average
     return {
         "retrieval": per_language[shared[0]] if shared else {},
@@ -243,6 +243,20 @@ def embed_captions(
     captions = _all_captions(clips, language)
     owner = np.repeat(np.arange(len(clips)), [len(texts) for texts in clips.captions[language]])
     return embedder.text(variables, captions, language), owner
+
+
+def _entropy(
+    embedder: Embedder,
+    variables: dict,
+    clips: Clips,
+    audio: np.ndarray,
+    text: np.ndarray,
+    owner: np.ndarray,
+) -> Entropy | None:
+    scale = embedder.logit_scale(variables)
+    if not math.isfinite(scale):
+        return None
+    return contrastive_entropy(audio, text, owner, clips.names, scale)
 
 
 def _all_captions(clips: Clips, language: str) -> list[str]:

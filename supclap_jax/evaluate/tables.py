@@ -37,9 +37,9 @@ def _headline(report: dict) -> Table:
             for result in results.values():
                 cells.append(f"{result[metric]:.1f}" if metric in result else "")
         table.add_row(metric.replace("_", " "), *cells)
-    entropy = report["entropy"]
-    cells = [_cell(entropy[direction], digits=3) for direction in DIRECTIONS]
-    table.add_row(f"entropy, {entropy['candidates']} candidates", *cells)
+    if entropy := report["entropy"]:
+        cells = [_cell(entropy[direction], digits=3) for direction in DIRECTIONS]
+        table.add_row(f"entropy, {entropy['candidates']} candidates", *cells)
     if queries := styles.get("dcase", {}).get("text_to_audio", {}).get("queries"):
         table.caption = f"DCASE 2025: {queries:,} queries"
     return table
