@@ -231,7 +231,10 @@ FIELDS: dict[str, Field] = {
         choice("cosine", "constant", "wsd"),
     ),
     "optimizer.decay_steps": Field(
-        2_000, "last steps, the cooldown; a tenth to a fifth of the run is usual", COUNT, WSD
+        2_000,
+        "last steps, the cooldown; a tenth to a fifth of the run is usual",
+        whole(2, why="the first is at the peak"),
+        WSD,
     ),
     "optimizer.weight_decay": Field(0.0, "of matrices alone", NON_NEGATIVE),
     "optimizer.clip_norm": Field(

@@ -18,8 +18,8 @@ def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Sched
     - "wsd" (warm-up, stable, decay): the peak, but in the last `decay_steps`, which end at zero,
       the peak times `1 - sqrt(share of them that is over)` (arXiv 2405.18392).
 
-    Until the cooldown, the last two are the same to the last bit, and so are runs with them: they
-    differ in numbers alone, not in the program that is compiled.
+    Until the cooldown, the last two are the same to the last bit, and so are runs with them: what
+    differs is hidden from the compiler, which makes the same program of both.
 
     Args:
       config: of the run.
@@ -37,12 +37,15 @@ def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Sched
             warmup_steps=warmup_steps,
             decay_steps=max(total_steps, warmup_steps + 1),
         )
-    decay_steps = config.optimizer.decay_steps if schedule == "wsd" else 0
+    decay_steps = config.optimizer.decay_steps
+    begin = total_steps - decay_steps if schedule == "wsd" else total_steps
 
     def rate(step):
         warm = jnp.minimum(step / warmup_steps, 1) if warmup_steps else 1.0
-        over = (step - (total_steps - decay_steps)) / max(decay_steps, 1)
-        return peak * warm * (1 - jnp.sqrt(jnp.clip(over, 0, 1)))
+        # Known to XLA, they would change how it fuses the update, and so its rounding.
+        first, count = jax.lax.optimization_barrier((jnp.int32(begin), jnp.float32(decay_steps)))
+        over = jnp.clip((step - first) / count, 0, 1)
+        return peak * warm * (1 - jnp.sqrt(over))
 
     return rate
 
