@@ -52,4 +52,6 @@ TIME_MASKS = Condition("audio.time_masks above zero", lambda config: config.audi
 FREQ_MASKS = Condition("audio.freq_masks above zero", lambda config: config.audio.freq_masks > 0)
 MIXTURE = Condition("data.mixture", lambda config: bool(config.data.mixture))
 MOVING_AVERAGE = Condition("ema_decay above zero", lambda config: config.ema_decay > 0)
+WSD = Condition("optimizer.schedule = 'wsd'", lambda config: config.optimizer.schedule == "wsd")
+BRANCH = Condition("branch.run", lambda config: bool(config.branch.run))
 PROFILE = Condition("profile.steps above zero", lambda config: config.profile.steps > 0)

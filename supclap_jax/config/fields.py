@@ -18,6 +18,7 @@ from supclap_jax.config.checks import (
 )
 from supclap_jax.config.conditions import (
     BIAS,
+    BRANCH,
     FIXED_RADIUS,
     FREQ_MASKS,
     LEARNED_RADIUS,
@@ -32,6 +33,7 @@ from supclap_jax.config.conditions import (
     TRAINED_ENCODER,
     TRAINED_TEXT,
     TWO_LEARNED_RADII,
+    WSD,
     Condition,
 )
 from supclap_jax.losses import BASES
@@ -72,24 +74,7 @@ class Field(NamedTuple):
     resumable: bool = False
 
 
-# Sections of the table, and what they are about. The defaults are CED-Base and SONAR as in SupCLAP,
-# InfoNCE without SVR.
-SECTIONS = {
-    "": "The run",
-    "loss": "The loss",
-    "loss.svr": "Support Vector Regularization",
-    "temperature": "Temperature and bias of the logits",
-    "audio": "The audio encoder; the defaults are CED-Base",
-    "text": "The text encoder; the defaults are SONAR's",
-    "optimizer": "AdamW with linear warm-up and cosine decay to zero",
-    "optimizer.scale": "Factors of the learning rate, for groups of parameters",
-    "radius_optimizer": "The same for the radius model, when it has parameters",
-    "data": "The data",
-    "evaluate": "Evaluation",
-    "profile": "A trace by jax.profiler in the run's folder, for XProf",
-    "mesh": "Devices",
-}
-
+# The defaults are CED-Base and SONAR as in SupCLAP, InfoNCE without SVR.
 FIELDS: dict[str, Field] = {
     "seed": Field(
         0,
@@ -240,6 +225,17 @@ FIELDS: dict[str, Field] = {
     "optimizer.warmup_steps": Field(
         500, "steps from a learning rate of zero to the peak", whole(0)
     ),
+    "optimizer.schedule": Field(
+        "cosine",
+        "after the warm-up: a cosine to zero, a constant, or that with a cooldown at the end (wsd)",
+        choice("cosine", "constant", "wsd"),
+    ),
+    "optimizer.decay_steps": Field(
+        2_000,
+        "last steps, the cooldown; a tenth to a fifth of the run is usual",
+        whole(2, why="the first is at the peak"),
+        WSD,
+    ),
     "optimizer.weight_decay": Field(0.0, "of matrices alone", NON_NEGATIVE),
     "optimizer.clip_norm": Field(
         1.0, "largest global norm of the gradient; a longer one is shortened", POSITIVE
@@ -266,6 +262,8 @@ FIELDS: dict[str, Field] = {
         POSITIVE,
         LEARNED_RADIUS,
     ),
+    "branch.run": Field("", "folder of the run to start from; empty: from the beginning", Text()),
+    "branch.step": Field(0, "step of its checkpoint to start from", whole(0), BRANCH),
     "ema_decay": Field(0.0, "of a moving average of the parameters, such as 0.999; 0: none", SHARE),
     "data.path": Field(
         "",

@@ -4,9 +4,26 @@ import itertools
 
 from rich.table import Column, Table
 
-from supclap_jax.config.fields import FIELDS, SECTIONS, Field
+from supclap_jax.config.fields import FIELDS, Field
 from supclap_jax.config.values import unknown_key
 
+SECTIONS = {
+    "": "The run",
+    "loss": "The loss",
+    "loss.svr": "Support Vector Regularization",
+    "temperature": "Temperature and bias of the logits",
+    "audio": "The audio encoder; the defaults are CED-Base",
+    "text": "The text encoder; the defaults are SONAR's",
+    "optimizer": "AdamW with linear warm-up and a schedule",
+    "optimizer.scale": "Factors of the learning rate, for groups of parameters",
+    "radius_optimizer": "The same for the radius model, when it has parameters; it has no schedule "
+    "of its own",
+    "branch": "A run that starts from a checkpoint of another",
+    "data": "The data",
+    "evaluate": "Evaluation",
+    "profile": "A trace by jax.profiler in the run's folder, for XProf",
+    "mesh": "Devices",
+}
 INTRODUCTION = """\
 # Config fields
 

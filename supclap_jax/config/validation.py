@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from supclap_jax.config.base_loss import base_loss
-from supclap_jax.config.conditions import PREDICTED_RADIUS
+from supclap_jax.config.conditions import BRANCH, LEARNED_RADIUS, PREDICTED_RADIUS, WSD
 from supclap_jax.config.fields import FIELDS
 from supclap_jax.config.values import default, flatten, unknown_key
 from supclap_jax.errors import ConfigError
@@ -25,6 +25,8 @@ def validate(config: ConfigDict) -> None:
     _check_mixture(config)
     _check_buckets(config)
     _check_unused(config)
+    _check_schedule(config)
+    _check_branch(config)
 
 
 def check_keys(config: ConfigDict) -> None:
@@ -106,6 +108,30 @@ def _check_buckets(config: ConfigDict) -> None:
         raise ConfigError(
             f"data.buckets is {buckets}; expected lengths below audio.seconds, {seconds:g}, such "
             "as (5.0,)"
+        )
+
+
+def _check_schedule(config: ConfigDict) -> None:
+    """Looks at the warm-up of the radius model as well, which has the same schedule."""
+    decay, total = config.optimizer.decay_steps, config.total_steps
+    for section in ("optimizer", "radius_optimizer"):
+        warmup = config[section].warmup_steps
+        used = section == "optimizer" or LEARNED_RADIUS.holds(config)
+        if WSD.holds(config) and used and warmup + decay > total:
+            raise ConfigError(
+                f"{section}.warmup_steps {warmup} and optimizer.decay_steps {decay} are together "
+                f"more than total_steps {total}; lower one of them"
+            )
+
+
+def _check_branch(config: ConfigDict) -> None:
+    if not BRANCH.holds(config):
+        return
+    step, total = config.branch.step, config.total_steps
+    if not 0 < step < total:
+        raise ConfigError(
+            f"branch.step is {step}; expected the step of a checkpoint of branch.run, less than "
+            f"total_steps {total}"
         )
 
 

@@ -52,6 +52,11 @@ class Clips:
         return Clip(self.paths[index], captions, self.labels[index])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """One for each clip, all different: its id, or the name of its file."""
+        return self.ids or tuple(path.name for path in self.paths)
+
+    @property
     def parts(self) -> tuple[tuple[int, int, float], ...]:
         """Of a mixture, each set's first clip, the one after its last, and its weight."""
         return ((0, len(self), 1.0),)

@@ -4,6 +4,7 @@
 clips, and `report` and `compare` put the measures of one or two models into a dict for JSON.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from supclap_jax.evaluate.bootstrap import (
     difference,
     interval,
 )
+from supclap_jax.evaluate.entropy import Entropy, contrastive_entropy
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.retrieval import Retrieval, rank_embeddings, retrieval_table
 from supclap_jax.inference.embedder import Embedder
@@ -35,12 +37,15 @@ class Scores(NamedTuple):
     Attributes:
       clips: how many were embedded.
       retrieval: by language, the headline one first; over the clips with captions in all of them.
+      entropy: of the same clips in the headline language, or None: without captions, or where the
+        temperature is so low that logits are infinite.
       zero_shot: of the clips with a label, or None.
       annotated: average precision of DCASE's annotated queries, or None.
     """
 
     clips: int
     retrieval: dict[str, Retrieval]
+    entropy: Entropy | None
     zero_shot: zero_shot.Classification | None
     annotated: np.ndarray | None
 
@@ -51,19 +56,25 @@ class Estimates(NamedTuple):
     Attributes:
       per_language: language -> direction -> metric.
       average: direction -> metric, the mean over languages; empty with fewer than two.
+      entropy: direction -> contrastive entropy in nats; empty where there is none.
       accuracy: zero-shot, in percent, or None.
     """
 
     per_language: dict[str, dict[str, dict[str, Estimate]]]
     average: dict[str, dict[str, Estimate]]
+    entropy: dict[str, Estimate]
     accuracy: Estimate | None
 
 
 def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dict[str, float]]:
-    """Retrieval in both directions in the first language, without intervals."""
+    """Retrieval and "entropy" in both directions in the first language, without intervals."""
     audio = embedder.audio(variables, clips)
     text, owner = embed_captions(embedder, variables, clips, next(iter(clips.captions)))
-    return retrieval_table(rank_embeddings(audio, text, owner))
+    table = retrieval_table(rank_embeddings(audio, text, owner))
+    entropy = _entropy(embedder, variables, clips, audio, text, owner)
+    for direction, metrics in table.items():
+        metrics["entropy"] = float(getattr(entropy, direction).mean()) if entropy else math.nan
+    return table
 
 
 def score(
@@ -106,17 +117,19 @@ def score(
         queries, relevant = metric_styles.read_relevance(relevance, few, captions)
 
     audio = embedder.audio(variables, clips)
-    retrieval, annotated, classification = {}, None, None
+    retrieval, entropy, annotated, classification = {}, None, None, None
     for language in languages if captioned else ():
         text, owner = embed_captions(embedder, variables, few, language)
-        if relevance is not None and language == languages[0]:
-            annotated = metric_styles.annotated_average_precision(
-                audio[captioned], text[queries], relevant
-            )
+        if language == languages[0]:
+            entropy = _entropy(embedder, variables, few, audio[captioned], text, owner)
+            if relevance is not None:
+                annotated = metric_styles.annotated_average_precision(
+                    audio[captioned], text[queries], relevant
+                )
         retrieval[language] = rank_embeddings(audio[captioned], text, owner)
     if labelled:
         classification = _classify(embedder, variables, audio, clips, labelled, templates)
-    return Scores(len(clips), retrieval, classification, annotated)
+    return Scores(len(clips), retrieval, entropy, classification, annotated)
 
 
 def estimate(scores: Scores, config: ConfigDict) -> Estimates:
@@ -126,12 +139,17 @@ def estimate(scores: Scores, config: ConfigDict) -> Estimates:
         language: bootstrap_retrieval(retrieval, **options)
         for language, retrieval in scores.retrieval.items()
     }
-    mean, accuracy = {}, None
+    mean, entropy, accuracy = {}, {}, None
     if len(per_language) > 1:
         mean = _map(lambda *languages: average(languages), *per_language.values())
+    if scores.entropy is not None:
+        entropy = {
+            direction: bootstrap_mean(getattr(scores.entropy, direction), **options)
+            for direction in Retrieval._fields
+        }
     if scores.zero_shot is not None:
         accuracy = bootstrap_mean(100.0 * scores.zero_shot.correct, **options)
-    return Estimates(per_language, mean, accuracy)
+    return Estimates(per_language, mean, entropy, accuracy)
 
 
 def report(
@@ -144,10 +162,10 @@ def report(
     """Everything for JSON; empty dicts stand for what could not be measured.
 
     Returns:
-      `{"clips", "captions", "retrieval", "per_language", "languages", "zero_shot"}`, and
+      `{"clips", "captions", "retrieval", "entropy", "per_language", "languages", "zero_shot"}`, and
       "metric_styles" where `styles`, names of `metric_styles.STYLES`, are asked for. "captions",
-      "retrieval" and "metric_styles" are of the headline language. "clips" are those of the
-      retrieval, or without captions all of them.
+      "retrieval", "entropy" and "metric_styles" are of the headline language. "clips" are those of
+      the retrieval, or without captions all of them.
     """
     rankings = list(scores.retrieval.values())
     headline = rankings[0] if rankings else None
@@ -155,12 +173,18 @@ def report(
         "clips": len(headline.audio_to_text.rank) if headline else scores.clips,
         "captions": len(headline.text_to_audio.rank) if headline else 0,
         "retrieval": {},
+        "entropy": {},
         "per_language": _intervals(estimates.per_language),
         "languages": {},
         "zero_shot": {},
     }
     if headline:
         measured["retrieval"] = next(iter(measured["per_language"].values()))
+    if scores.entropy is not None:
+        measured["entropy"] = {
+            "candidates": scores.entropy.candidates,
+            **_intervals(estimates.entropy),
+        }
     if estimates.average:
         measured["languages"] = {
             "average": _intervals(estimates.average),
@@ -185,8 +209,9 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
 
     Returns:
       `{"retrieval": {direction: {metric: {"ours", "theirs", "value", "low", "high", "p_value"}}},
-      "per_language": {language: ...}, "languages": {"average": ...}, "zero_shot": {"accuracy":
-      ...}}`; "value" is the difference, and what one of the two lacks is left out.
+      "entropy": {direction: ...}, "per_language": {language: ...}, "languages": {"average": ...},
+      "zero_shot": {"accuracy": ...}}`; "value" is the difference, and what one of the two lacks is
+      left out.
     """
     shared = [language for language in ours.per_language if language in theirs.per_language]
     per_language = {
@@ -194,9 +219,11 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
         for language in shared
     }
     has_accuracy = ours.accuracy is not None and theirs.accuracy is not None
+    has_entropy = theirs.entropy and list(ours.per_language)[:1] == list(theirs.per_language)[:1]
     has_average = list(ours.per_language) == list(theirs.per_language) and ours.average
     return {
         "retrieval": per_language[shared[0]] if shared else {},
+        "entropy": _differences(ours.entropy, theirs.entropy) if has_entropy else {},
         "per_language": per_language,
         "languages": (
             {"average": _differences(ours.average, theirs.average)} if has_average else {}
@@ -216,6 +243,20 @@ def embed_captions(
     captions = _all_captions(clips, language)
     owner = np.repeat(np.arange(len(clips)), [len(texts) for texts in clips.captions[language]])
     return embedder.text(variables, captions, language), owner
+
+
+def _entropy(
+    embedder: Embedder,
+    variables: dict,
+    clips: Clips,
+    audio: np.ndarray,
+    text: np.ndarray,
+    owner: np.ndarray,
+) -> Entropy | None:
+    scale = embedder.logit_scale(variables)
+    if not math.isfinite(scale):
+        return None
+    return contrastive_entropy(audio, text, owner, clips.names, scale)
 
 
 def _all_captions(clips: Clips, language: str) -> list[str]:

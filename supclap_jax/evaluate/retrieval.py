@@ -62,7 +62,7 @@ def rank_embeddings(
     """
     audio = check_embeddings("audio", audio)
     text = check_embeddings("text", text, dim=audio.shape[1])
-    owner = _check_owner(owner, captions=len(text), clips=len(audio))
+    owner = check_owner(owner, captions=len(text), clips=len(audio))
 
     def similarity(captions: np.ndarray, clips: np.ndarray) -> np.ndarray:
         return exact_similarity(text[captions], audio[clips])
@@ -86,7 +86,7 @@ def rank_similarity(
         raise ValueError(f"block_size must be at least 1, got {block_size}.")
     if not callable(similarity):
         owner, similarity = _check_matrix(similarity, owner)
-    owner = _check_owner(owner)
+    owner = check_owner(owner)
     order = np.argsort(owner, kind="stable")
     ranking = _rank_sorted(_sorted_blocks(similarity, order), owner[order], block_size)
 
@@ -265,11 +265,11 @@ def _check_matrix(similarity: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray
             f"similarity must have shape [captions, clips], got {list(similarity.shape)}."
         )
     captions, clips = similarity.shape
-    owner = _check_owner(owner, captions=captions, clips=clips)
+    owner = check_owner(owner, captions=captions, clips=clips)
     return owner, lambda rows, columns: similarity[np.ix_(rows, columns)]
 
 
-def _check_owner(
+def check_owner(
     owner: np.ndarray, *, captions: int | None = None, clips: int | None = None
 ) -> np.ndarray:
     """Returns `owner` as an int array `[captions]` that names each of the clips at least once."""

@@ -37,6 +37,9 @@ def _headline(report: dict) -> Table:
             for result in results.values():
                 cells.append(f"{result[metric]:.1f}" if metric in result else "")
         table.add_row(metric.replace("_", " "), *cells)
+    if entropy := report["entropy"]:
+        cells = [_cell(entropy[direction], digits=3) for direction in DIRECTIONS]
+        table.add_row(f"entropy, {entropy['candidates']} candidates", *cells)
     if queries := styles.get("dcase", {}).get("text_to_audio", {}).get("queries"):
         table.caption = f"DCASE 2025: {queries:,} queries"
     return table
@@ -88,6 +91,9 @@ def _against(against: dict) -> Table:
         for metric, row in against["retrieval"].get(direction, {}).items():
             table.add_row(f"{name} {metric.replace('_', ' ')}", *_difference_cells(row))
         table.add_section()
+    for direction, row in against["entropy"].items():
+        table.add_row(f"{DIRECTIONS[direction]} entropy", *_difference_cells(row, digits=3))
+    table.add_section()
     for direction, metrics in against["languages"].get("average", {}).items():
         label = f"{DIRECTIONS[direction]} R@1, mean of languages"
         table.add_row(label, *_difference_cells(metrics["R@1"]))
@@ -98,9 +104,10 @@ def _against(against: dict) -> Table:
     return table
 
 
-def _difference_cells(row: dict[str, float]) -> tuple[str, ...]:
-    gap = f"{row['value']:+.1f}  [{row['low']:+.1f}, {row['high']:+.1f}]"
-    return f"{row['ours']:.1f}", f"{row['theirs']:.1f}", gap, f"{row['p_value']:.3f}"
+def _difference_cells(row: dict[str, float], digits: int = 1) -> tuple[str, ...]:
+    ours, theirs = (f"{row[name]:.{digits}f}" for name in ("ours", "theirs"))
+    value, low, high = (f"{row[name]:+.{digits}f}" for name in ("value", "low", "high"))
+    return ours, theirs, f"{value}  [{low}, {high}]", f"{row['p_value']:.3f}"
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
@@ -111,7 +118,8 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _cell(interval: dict[str, float] | None) -> str:
+def _cell(interval: dict[str, float] | None, digits: int = 1) -> str:
     if interval is None:
         return ""
-    return f"{interval['value']:.1f}  [{interval['low']:.1f}, {interval['high']:.1f}]"
+    value, low, high = (f"{interval[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value}  [{low}, {high}]"

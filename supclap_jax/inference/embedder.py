@@ -32,7 +32,7 @@ class Embedder:
     ):
         devices = sharding.num_devices
         self.batch_size = -(-config.evaluate.batch_size // devices) * devices
-        self._tokenizer = tokenizer
+        self._model, self._tokenizer = model, tokenizer
         self._seconds = config.audio.seconds
         self._max_tokens = config.text.max_tokens
         self._sharding = sharding
@@ -56,6 +56,10 @@ class Embedder:
     def text(self, variables: dict, captions: Sequence[str], language: str) -> np.ndarray:
         """Unit embeddings `[captions, dim]`."""
         return self._embed(self._encode_text, variables, self._token_batches(captions, language))
+
+    def logit_scale(self, variables: dict) -> float:
+        """1 / temperature of the model's logits."""
+        return float(self._model.apply(variables, method="logit_scale"))
 
     def _token_batches(self, captions: Sequence[str], language: str) -> Iterator[np.ndarray]:
         for start in range(0, len(captions), self.batch_size):

@@ -1,4 +1,4 @@
-"""AdamW with linear warm-up, cosine decay to zero, gradient clipping, and rates of their own."""
+"""AdamW with linear warm-up, a schedule, gradient clipping, and rates of their own."""
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +9,54 @@ from supclap_jax.models.dual_encoder import TOWERS, frozen_towers
 from supclap_jax.models.registry import encoders
 
 
-def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """Linear from zero over `warmup_steps`, then half a cosine down to zero at `total_steps`.
+def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Schedule:
+    """Linear from zero to the peak over `warmup_steps`, then as `optimizer.schedule` says.
 
-    A warm-up as long as the run leaves no decay.
+    - "cosine": half a cosine down to zero at `total_steps`; a warm-up as long as the run leaves
+      none of it.
+    - "constant": the peak.
+    - "wsd" (warm-up, stable, decay): the peak, but in the last `decay_steps`, which end at zero,
+      the peak times `1 - sqrt(share of them that is over)` (arXiv 2405.18392).
+
+    Until the cooldown, the last two are the same to the last bit, and so are runs with them: what
+    differs is hidden from the compiler, which makes the same program of both.
+
+    Args:
+      config: of the run.
+      section: whose peak and warm-up it has: "optimizer" or "radius_optimizer".
+
+    Returns:
+      A function of the number of updates made before, from 0.
     """
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        decay_steps=max(total_steps, config.warmup_steps + 1),
-    )
+    peak, warmup_steps = config[section].learning_rate, config[section].warmup_steps
+    schedule, total_steps = config.optimizer.schedule, config.total_steps
+    if schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0,
+            peak_value=peak,
+            warmup_steps=warmup_steps,
+            decay_steps=max(total_steps, warmup_steps + 1),
+        )
+    decay_steps = config.optimizer.decay_steps
+    begin = total_steps - decay_steps if schedule == "wsd" else total_steps
+
+    def rate(step):
+        warm = jnp.minimum(step / warmup_steps, 1) if warmup_steps else 1.0
+        # Known to XLA, they would change how it fuses the update, and so its rounding.
+        first, count = jax.lax.optimization_barrier((jnp.int32(begin), jnp.float32(decay_steps)))
+        over = jnp.clip((step - first) / count, 0, 1)
+        return peak * warm * (1 - jnp.sqrt(over))
+
+    return rate
 
 
-def adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+def adamw(config: ConfigDict, section: str = "optimizer") -> optax.GradientTransformation:
     """Builds it from `optimizer` or `radius_optimizer`; weight decay acts on kernels alone."""
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        optax.clip_by_global_norm(config[section].clip_norm),
         optax.adamw(
-            learning_rate(config, total_steps),
-            weight_decay=config.weight_decay,
+            learning_rate(config, section),
+            weight_decay=config[section].weight_decay,
             mask=is_kernel,
         ),
     )
@@ -36,7 +64,7 @@ def adamw(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
 
 def radius_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """The radius model's, from a run's config."""
-    return adamw(config.radius_optimizer, config.total_steps)
+    return adamw(config, "radius_optimizer")
 
 
 def dual_encoder_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -45,7 +73,7 @@ def dual_encoder_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     A frozen tower has no optimizer state, and its gradient no part in the norm that is clipped.
     """
     optimizer = optax.chain(
-        adamw(config.optimizer, config.total_steps),
+        adamw(config),
         optax.stateless(
             lambda updates, _: jax.tree.map(
                 jnp.multiply, updates, learning_rate_scales(config, updates)

@@ -21,7 +21,7 @@ from supclap_jax.runs.history import read_history
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.runs.states import States, abstract_states
-from supclap_jax.runs.tokenizer import make_tokenizer
+from supclap_jax.runs.tokenizer import TOKENIZER, make_tokenizer
 
 
 class Run:
@@ -64,7 +64,7 @@ class Run:
         Args:
           config: fields that are `resumable` may differ from those of the run.
           clips_of_split: their numbers and digests are remembered; a tokenizer, if the config names
-            none, is trained on captions of "train".
+            none and the run is no branch, is trained on captions of "train".
 
         Raises:
           ConfigError: the folder holds a run of another config, or other files; or as
@@ -73,9 +73,21 @@ class Run:
         """
         self._claim_config(config)
         self._claim_data(clips_of_split)
-        path = self.workdir / "tokenizer.model"
+        path = self.workdir / TOKENIZER
         if not path.is_file():
             write_whole(path, make_tokenizer(config, clips_of_split["train"]))
+
+    def check_data(self, clips_of_split: dict[str, Clips | Mixture]) -> None:
+        """Raises DataError where clips or captions are others than when the run began."""
+        mine, theirs = _facts(clips_of_split), json.loads(self._data.read_text())
+        for split in clips_of_split:
+            name = splits.CLOTHO[split]
+            if mine[name] != theirs[name]:
+                raise DataError(
+                    f"the {split} clips or captions are not those that the run in {self.workdir} "
+                    f"began with ({theirs[name]['clips']} clips then, {mine[name]['clips']} now); "
+                    "restore them or choose another --workdir"
+                )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -84,7 +96,7 @@ class Run:
         Raises:
           RunError: there is none, or no run.
         """
-        path = self.workdir / "tokenizer.model"
+        path = self.workdir / TOKENIZER
         vocab_size = self.config.text.vocab_size
         if not path.is_file():
             raise RunError(f"{self.workdir} holds no tokenizer ({path.name}); it was not begun")
@@ -157,21 +169,19 @@ class Run:
         write_whole(self.workdir / health.CONFIG, configs.to_json(config))
 
     def _claim_data(self, clips_of_split: dict[str, Clips | Mixture]) -> None:
-        """In the file, the splits have Clotho's names."""
-        path = self.workdir / "data.json"
-        mine = {
-            splits.CLOTHO[split]: {"clips": len(clips), "fingerprint": clips.fingerprint()}
-            for split, clips in clips_of_split.items()
-        }
-        if not path.is_file():
-            write_whole(path, json.dumps(mine, indent=2) + "\n")
-            return
-        theirs = json.loads(path.read_text())
-        for split in clips_of_split:
-            name = splits.CLOTHO[split]
-            if mine[name] != theirs[name]:
-                raise DataError(
-                    f"the {split} clips or captions are not those that the run in {self.workdir} "
-                    f"began with ({theirs[name]['clips']} clips then, {mine[name]['clips']} now); "
-                    "restore them or choose another --workdir"
-                )
+        if self._data.is_file():
+            self.check_data(clips_of_split)
+        else:
+            write_whole(self._data, json.dumps(_facts(clips_of_split), indent=2) + "\n")
+
+    @property
+    def _data(self) -> Path:
+        return self.workdir / "data.json"
+
+
+def _facts(clips_of_split: dict[str, Clips | Mixture]) -> dict[str, dict]:
+    """What `data.json` holds; there, the splits have Clotho's names."""
+    return {
+        splits.CLOTHO[split]: {"clips": len(clips), "fingerprint": clips.fingerprint()}
+        for split, clips in clips_of_split.items()
+    }

@@ -1,5 +1,7 @@
 """The tokenizer that a run begins with."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from supclap_jax.data.clips import Clips
@@ -9,18 +11,21 @@ from supclap_jax.errors import ConfigError
 from supclap_jax.models.tokens import SONAR_PIECES
 from supclap_jax.models.weight_files import find
 
+TOKENIZER = "tokenizer.model"  # in the folder of a run
 CAPTIONS = 20_000
 
 
 def make_tokenizer(config: ConfigDict, clips: Clips | Mixture) -> bytes:
-    """A sentencepiece model: the one that `config.text.tokenizer` names, or else a trained one.
+    """A sentencepiece model: a branch's is its trunk's, else `config.text.tokenizer`, or trained.
 
-    It is trained on captions of `clips`, at most 20,000 of them, evenly spaced.
+    That is trained on captions of `clips`, at most 20,000 of them, evenly spaced.
 
     Raises:
       ConfigError: as `read_tokenizer`, or `config.text.vocab_size` is smaller than the number of
         characters in use.
     """
+    if config.branch.run:
+        return (Path(config.branch.run) / TOKENIZER).read_bytes()
     if config.text.tokenizer:
         return read_tokenizer(config)
     captions = [normalize(text) for text in clips.some_captions(CAPTIONS)]

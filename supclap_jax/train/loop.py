@@ -18,6 +18,7 @@ from supclap_jax.evaluate.report import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.registry import check_config
+from supclap_jax.runs.branch import check_branch
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import session
 from supclap_jax.runs.initial_weights import check_weights
@@ -39,6 +40,8 @@ from supclap_jax.train.step import make_train_step
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains until `config.total_steps`, from the newest checkpoint in `workdir` if there is one.
+
+    Without one, it starts from the checkpoint of another run that `config.branch` names, or anew.
 
     Raises:
       ConfigError, DataError: what was given cannot be trained on; nothing has been compiled.
@@ -136,7 +139,9 @@ def _prepare(run: Run, config: ConfigDict, mesh: Mesh) -> tuple[Clips | Mixture,
             f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "
             "lower it or add clips"
         )
-    if not run.exists:
+    if config.branch.run and not run.exists:
+        check_branch(config, clips_of_split)
+    elif not run.exists:
         if config.text.tokenizer:
             read_tokenizer(config)
         check_weights(config, abstract_states(config, mesh).dual)
@@ -147,11 +152,19 @@ def _prepare(run: Run, config: ConfigDict, mesh: Mesh) -> tuple[Clips | Mixture,
 
 
 def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[int, States]:
-    """The step to continue after and its states; 0 and new ones if there is no checkpoint."""
+    """The step to continue after and its states; 0 and new ones if there is no checkpoint.
+
+    A branch begins with a checkpoint of its trunk, and keeps it: then it needs the trunk no more.
+    """
     start, states = checkpoints.restore_newest(abstract_states(config, mesh))
-    if states is None:
-        return 0, init_states(config, mesh)
-    console.print(f"Continuing after step {start} of {config.total_steps}.")
+    if states is not None:
+        console.print(f"Continuing after step {start} of {config.total_steps}.")
+    elif config.branch.run:
+        start, states = Run(Path(config.branch.run)).restore(config.branch.step, mesh)
+        checkpoints.save(states, start)
+        console.print(f"Branching from {config.branch.run} after step {start}.", soft_wrap=True)
+    else:
+        states = init_states(config, mesh)
     return start, states
 
 

@@ -9,6 +9,7 @@ from rich.progress import TextColumn
 
 from supclap_jax.console import console, progress_bar
 from supclap_jax.errors import Diverged
+from supclap_jax.evaluate.entropy import CANDIDATES
 from supclap_jax.runs.history import first_start
 from supclap_jax.runs.metrics import MetricsWriter, print_line
 from supclap_jax.runs.processes import is_first
@@ -87,7 +88,7 @@ class Progress:
             )
 
     def validated(self, step: int, table: dict[str, dict[str, float]], clips: int) -> float:
-        """Shows and writes the retrieval of a step on so many validation clips.
+        """Shows and writes how a step did on so many validation clips.
 
         Args:
           table: metrics of "text_to_audio" and "audio_to_text", as of `validate`.
@@ -103,12 +104,14 @@ class Progress:
                 for name, value in metrics.items()
             },
         )
-        text_to_audio, audio_to_text = (metrics["R@1"] for metrics in table.values())
+        recall, entropy = ([of[name] for of in table.values()] for name in ("R@1", "entropy"))
         console.print(
-            f"step {step}: validation R@1 {text_to_audio:.1f} % text → audio, "
-            f"{audio_to_text:.1f} % audio → text ({clips} clips)"
+            f"step {step}: validation R@1 {recall[0]:.1f} % text → audio, {recall[1]:.1f} % audio "
+            f"→ text ({clips} clips); entropy {entropy[0]:.3f} and {entropy[1]:.3f} "
+            f"({min(CANDIDATES, clips)} candidates)",
+            soft_wrap=True,
         )
-        return (text_to_audio + audio_to_text) / 2
+        return sum(recall) / 2
 
     def close(self) -> None:
         """Flushes what was written."""

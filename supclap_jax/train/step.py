@@ -116,7 +116,7 @@ def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:
     """
     gradients = make_gradients(config, mesh)
     optimizer, of_radius = dual_encoder_optimizer(config), radius_optimizer(config)
-    schedule = learning_rate(config.optimizer, config.total_steps)
+    schedule = learning_rate(config)
 
     def step(states: States, batch: dict[str, jax.Array]):
         dual, radius = states.dual, states.radius

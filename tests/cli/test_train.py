@@ -72,6 +72,7 @@ def test_a_run_leaves_the_promised_files(run):
     logged = lines(workdir)
     assert [line["step"] for line in logged if "loss" in line] == list(range(1, 7))
     assert [line["step"] for line in logged if "validation/text_to_audio/R@1" in line] == [3, 6]
+    assert [line["step"] for line in logged if "validation/audio_to_text/entropy" in line] == [3, 6]
     named = {name for line in logged for name in line}
     assert named >= {
         "loss/base", "loss/svr", "loss/constraint", "gradient_norm", "temperature", "distance",
@@ -79,7 +80,7 @@ def test_a_run_leaves_the_promised_files(run):
         "steps_per_second", "clips_per_second", "data_wait", "skipped", "step_seconds", "goodput",
     }  # fmt: skip
     report = json.loads((workdir / "evaluation.json").read_text())
-    assert (report["clips"], report["captions"]) == (8, 40)
+    assert (report["clips"], report["captions"], report["entropy"]["candidates"]) == (8, 40, 8)
     assert report["step"] in (3, 6)
 
 
@@ -87,6 +88,7 @@ def test_a_run_prints_its_steps_and_its_report(run):
     _, printed = run
     assert "2 bad audio files skipped, 26 development clips left." in printed
     assert "Retrieval: 8 clips, 40 captions" in printed
+    assert "(4 clips); entropy" in printed
     assert "similarity.png" in printed
     assert [line.split()[1] for line in printed.splitlines() if " step=" in line] == [
         f"step={step}/6" for step in range(1, 7)
@@ -167,7 +169,8 @@ def test_divergence_stops_with_the_last_checkpoint_intact(soundscape, tmp_path, 
     assert [line["skipped"] for line in logged] == [1, 2, 3, 4]
     assert logged[0]["loss"] is None
     assert main(["evaluate", f"--workdir={workdir}"]) == 0
-    assert json.loads((workdir / "evaluation.json").read_text())["step"] == 2
+    report = json.loads((workdir / "evaluation.json").read_text())
+    assert (report["step"], report["entropy"]) == (2, {})
 
 
 def test_a_vocabulary_below_the_alphabet_is_said(soundscape, tmp_path, capsys):

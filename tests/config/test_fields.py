@@ -8,7 +8,7 @@ import pytest
 
 from supclap_jax.config import FIELDS, changed_keys, default, flatten, validate
 from supclap_jax.config.checks import Choice, Number
-from supclap_jax.config.fields import SECTIONS
+from supclap_jax.config.reference import SECTIONS
 from supclap_jax.errors import ConfigError
 
 RESUMABLE = Path(__file__).parents[1] / "golden" / "resumable_keys.txt"
@@ -31,6 +31,8 @@ SWITCH = {
     "data.mixture": {"data.mixture": {"first": 1, "second": 0.5}, "data.evaluation": "first"},
     "ema_decay above zero": {"ema_decay": 0.99},
     "profile.steps above zero": {"profile.steps": 3},
+    "optimizer.schedule = 'wsd'": {"optimizer.schedule": "wsd"},
+    "branch.run": {"branch.run": "runs/trunk", "branch.step": 5},
 }
 CONDITIONAL = [key for key, field in FIELDS.items() if field.used]
 # Values of which every field, whatever its default, takes one.
@@ -77,6 +79,8 @@ BAD = [
     ("text.max_tokens", 2),
     ("text.encoder", 3),
     ("optimizer.warmup_steps", -1),
+    ("optimizer.schedule", "linear"),
+    ("optimizer.decay_steps", 0),
     ("optimizer.scale.audio", -1.0),
     ("optimizer.scale.temperature", math.nan),
     ("optimizer.layer_decay", 0.0),

@@ -10,6 +10,7 @@ from tests.config.test_fields import SWITCH, assign, changed, other_value
 
 # What else must change where a field has its `other_value`.
 WITH = {
+    "branch.run": {"branch.step": 5},
     "attention": {"compute_dtype": "bfloat16"},
     "data.mixture": {"data.evaluation": "first"},
     "microbatch_size": {"batch_size": 48},
@@ -56,6 +57,7 @@ def test_a_config_with_many_fields_changed_comes_back(tmp_path):
     """All but those that another changed field forbids."""
     values = {key: other_value(key) for key in FIELDS if key not in EXCLUDED}
     values |= {"loss.base": "siglip", "loss.svr.radius": "dynamic", "data.evaluation": "first"}
+    values |= {"optimizer.schedule": "wsd", "total_steps": 200}
     config = changed(values)
     path = tmp_path / "config.json"
     path.write_text(to_json(config))

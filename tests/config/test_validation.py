@@ -17,6 +17,24 @@ from supclap_jax.losses.base import Sigmoid, Softmax
         ({"attention": "cudnn"}, "needs compute_dtype = 'bfloat16', not 'float32'"),
         ({"data.mixture": {"b": 1, "a": 1}}, "data.mixture needs data.evaluation.* such as 'a'"),
         ({"data.buckets": (5.0, 10.0)}, "expected lengths below audio.seconds, 10,"),
+        (
+            {"optimizer.schedule": "wsd", "total_steps": 2_400},
+            "^optimizer.warmup_steps 500 and optimizer.decay_steps 2000 are together more than "
+            "total_steps 2400",
+        ),
+        (
+            {
+                "optimizer.schedule": "wsd",
+                "loss.svr.radius": "static",
+                "radius_optimizer.warmup_steps": 8_001,
+            },
+            "^radius_optimizer.warmup_steps 8001 and optimizer.decay_steps 2000",
+        ),
+        ({"branch.run": "x"}, "branch.step is 0; expected the step of a checkpoint of branch.run"),
+        (
+            {"branch.run": "x", "branch.step": 10_000},
+            "step is 10000; .* less than total_steps 10000",
+        ),
         ({"pretrained": "x"}, "^pretrained is set, but text.tokenizer is not"),
         ({"text.pretrained": "x"}, "^text.pretrained is set, but text.tokenizer is not"),
         (

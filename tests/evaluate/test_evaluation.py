@@ -50,7 +50,8 @@ def test_the_plain_evaluation_goes_into_the_folder_of_the_run(evaluate, runs, tm
     assert code == 0
     assert report == json.loads((runs / "1" / "evaluation.json").read_text())
     assert list(report) == [
-        "step", "clips", "captions", "retrieval", "per_language", "languages", "zero_shot",
+        "step", "clips", "captions", "retrieval", "entropy", "per_language", "languages",
+        "zero_shot",
     ]  # fmt: skip
     assert (runs / "1" / "figures" / "confusion.png").is_file() == bool(report["zero_shot"])
     assert (tmp_path / "report.confusion.png").is_file() == bool(report["zero_shot"])

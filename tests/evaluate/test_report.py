@@ -10,10 +10,23 @@ from rich.console import Console
 
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.errors import DataError
-from supclap_jax.evaluate.bootstrap import bootstrap_mean, bootstrap_retrieval, difference
+from supclap_jax.evaluate.bootstrap import (
+    bootstrap_mean,
+    bootstrap_retrieval,
+    difference,
+    interval,
+)
+from supclap_jax.evaluate.entropy import contrastive_entropy
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.metric_styles import STYLES
-from supclap_jax.evaluate.report import compare, estimate, report, score, validate
+from supclap_jax.evaluate.report import (
+    compare,
+    embed_captions,
+    estimate,
+    report,
+    score,
+    validate,
+)
 from supclap_jax.evaluate.tables import tables
 
 LANGUAGES = ("zho_Hans", "eng_Latn")
@@ -30,6 +43,9 @@ class FakeEmbedder:
 
     def text(self, variables, captions, language):
         return self._embed(list(captions))
+
+    def logit_scale(self, variables):
+        return 7.0
 
     def _embed(self, names):
         rows = [
@@ -54,6 +70,12 @@ def evaluate(config):
     return run
 
 
+def entropy_of(clips, language):
+    text, owner = embed_captions(FakeEmbedder(), {}, clips, language)
+    audio = FakeEmbedder().audio({}, clips)
+    return contrastive_entropy(audio, text, owner, clips.names, 7.0)
+
+
 def printed(result):
     console = Console(width=160, record=True, file=io.StringIO())
     for table in tables(result):
@@ -71,14 +93,21 @@ def test_report_has_the_promised_form(evaluate, clips):
         assert list(retrieval) == ["text_to_audio", "audio_to_text"]
         for direction in retrieval.values():
             assert list(direction) == metrics
-            for interval in direction.values():
-                assert interval["low"] <= interval["value"] <= interval["high"]
+            for cell in direction.values():
+                assert cell["low"] <= cell["value"] <= cell["high"]
+    entropy = entropy_of(clips, "zho_Hans")
+    assert list(result["entropy"]) == ["candidates", "text_to_audio", "audio_to_text"]
+    assert result["entropy"]["candidates"] == 28
+    for direction in ("text_to_audio", "audio_to_text"):
+        estimate = bootstrap_mean(getattr(entropy, direction), seed=0, resamples=50)
+        assert result["entropy"][direction] == interval(estimate)
     labels = [label for label in clips.labels if label]
     assert result["zero_shot"]["clips"] == len(labels)
     assert result["zero_shot"]["classes"] == len(set(labels))
     assert result["zero_shot"]["per_fold"] == {}
     assert "metric_styles" not in result
-    assert "28 clips, 140 captions" in printed(result)
+    text = printed(result)
+    assert "28 clips, 140 captions" in text and "entropy, 28 candidates" in text
 
 
 def test_average_and_variance_over_languages(evaluate, clips, config):
@@ -96,11 +125,15 @@ def test_average_and_variance_over_languages(evaluate, clips, config):
 
 
 def test_validation_is_the_evaluation_without_intervals(evaluate, clips):
-    table = validate(FakeEmbedder(), {}, clips)
-    assert table == {
-        direction: {name: cell["value"] for name, cell in metrics.items()}
-        for direction, metrics in evaluate(clips)["retrieval"].items()
-    }
+    table, result = validate(FakeEmbedder(), {}, clips), evaluate(clips)
+    for direction, metrics in result["retrieval"].items():
+        metrics = metrics | {"entropy": result["entropy"][direction]}
+        assert table[direction] == {name: cell["value"] for name, cell in metrics.items()}
+
+
+def test_entropy_and_its_interval_do_not_depend_on_the_order_of_the_clips(evaluate, clips):
+    order = np.random.default_rng(0).permutation(len(clips))
+    assert evaluate(clips.select(order))["entropy"] == evaluate(clips)["entropy"]
 
 
 def test_a_set_without_captions_is_for_zero_shot_alone(evaluate, clips):
@@ -111,6 +144,7 @@ def test_a_set_without_captions_is_for_zero_shot_alone(evaluate, clips):
         assert result["zero_shot"] == complete["zero_shot"]
         assert (result["clips"], result["captions"]) == (len(labelled), 0)
         assert result["retrieval"] == result["per_language"] == result["languages"] == {}
+        assert result["entropy"] == {}
         assert "Retrieval" not in printed(result)
 
 
@@ -206,6 +240,10 @@ def test_comparison_pairs_two_models_on_the_same_clips(clips, config):
                 our, their = (estimates[direction][name] for estimates in pair)
                 assert cell == {"ours": our.value, "theirs": their.value} | difference(our, their)
     assert result["retrieval"] == result["per_language"]["zho_Hans"]
+    pair = [estimate(scores, config).entropy for scores in (ours, theirs)]
+    for direction, cell in result["entropy"].items():
+        our, their = (estimates[direction] for estimates in pair)
+        assert cell == {"ours": our.value, "theirs": their.value} | difference(our, their)
     our, their = (bootstrap_mean(100.0 * s.zero_shot.correct, **options) for s in (ours, theirs))
     accuracy = result["zero_shot"]["accuracy"]
     assert accuracy == {"ours": our.value, "theirs": their.value} | difference(our, their)
@@ -213,6 +251,7 @@ def test_comparison_pairs_two_models_on_the_same_clips(clips, config):
     empty = {"retrieval": {}, "languages": {}, "zero_shot": {}, "against": against}
     text = printed(empty)
     assert "runs/b" in text and "mean of languages" in text and "zero-shot accuracy" in text
+    assert "text → audio entropy" in text
 
 
 def test_a_model_compared_with_itself_does_not_differ(clips, config):

@@ -8,6 +8,7 @@ import pytest
 
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
+from supclap_jax.evaluate.report import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
@@ -57,3 +58,13 @@ def test_batch_size_and_devices_change_nothing_to_speak_of(
     whole = embedder().audio(variables, clips)
     other = embedder(batch_size, devices).audio(variables, clips)
     np.testing.assert_allclose(other, whole, atol=1e-5)
+
+
+def test_entropy_depends_on_no_batch_size_and_no_devices(embedder, variables, clips, config):
+    expected = validate(embedder(), variables, clips)
+    config.batch_size = 16  # of training
+    found = validate(embedder(batch_size=6, devices=8), variables, clips)
+    for direction in ("text_to_audio", "audio_to_text"):
+        assert found[direction]["entropy"] == pytest.approx(
+            expected[direction]["entropy"], abs=1e-5
+        )

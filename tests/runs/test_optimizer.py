@@ -28,11 +28,30 @@ def params(config):
 
 
 def test_learning_rate_warms_up_and_decays(config):
+    config.total_steps = 110
     config.optimizer.update(learning_rate=2.0, warmup_steps=10)
-    schedule = learning_rate(config.optimizer, 110)
+    schedule = learning_rate(config)
     expected = [2.0 * k / 10 for k in range(10)]
     expected += [1 + np.cos(np.pi * k / 100) for k in range(101)]
     np.testing.assert_allclose([schedule(k) for k in range(111)], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("section", ["optimizer", "radius_optimizer"])
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_a_constant_rate_and_its_cooldown(config, section, warmup):
+    """The radius model has a peak and a warm-up of its own, and the schedule of `optimizer`."""
+    config.total_steps = 110
+    config.optimizer.update(schedule="wsd", decay_steps=25)
+    config[section].update(learning_rate=2.0, warmup_steps=warmup)
+    steps = np.arange(111)
+    expected = np.array([2.0 * min(1, k / 10) if warmup else 2.0 for k in steps])
+    cooled = np.asarray(learning_rate(config, section)(steps))
+    config.optimizer.schedule = "constant"
+    constant = np.asarray(learning_rate(config, section)(steps))
+    np.testing.assert_allclose(constant, expected, rtol=1e-6)
+    np.testing.assert_array_equal(cooled[:86], constant[:86])
+    shape = 1 - np.sqrt(np.arange(26) / 25)
+    np.testing.assert_allclose(cooled[85:], 2.0 * shape, atol=1e-6)
 
 
 def test_weight_decay_is_of_dense_kernels_alone(params):

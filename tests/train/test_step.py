@@ -122,7 +122,7 @@ def test_one_step_is_the_composition_of_its_parts(config):
 
     params, radius = initial.dual.params, initial.radius.params
     statistics = initial.dual.batch_stats
-    optimizers = [adamw(c, config.total_steps) for c in (config.optimizer, config.radius_optimizer)]
+    optimizers = [adamw(config, section) for section in ("optimizer", "radius_optimizer")]
     opt_states = [o.init(p) for o, p in zip(optimizers, (params, radius), strict=True)]
     for _ in range(2):
         (loss, statistics), gradients = jax.jit(
@@ -210,7 +210,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(config, bad):
     assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (2, 2)
     recovered, metrics = run(config, 3, [good, poisoned, good])
     assert (metrics["skipped"], metrics["skipped_in_a_row"]) == (1, 0)
-    schedule = learning_rate(config.optimizer, config.total_steps)
+    schedule = learning_rate(config)
     assert metrics["learning_rate"] == pytest.approx(float(schedule(1)))  # of the second update
     assert np.isfinite(metrics["loss"])
     name = "log_logit_scale"

@@ -1,0 +1,53 @@
+"""Runs that start from a checkpoint of another run, their trunk."""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from supclap_jax.config import changed_keys
+from supclap_jax.data.clips import Clips
+from supclap_jax.data.prepared import Mixture
+from supclap_jax.errors import ConfigError
+from supclap_jax.runs.health import CONFIG
+from supclap_jax.runs.optimizer import learning_rate
+from supclap_jax.runs.run import Run
+
+BRANCH = {"branch.run", "branch.step"}
+SCHEDULE = {"total_steps", "optimizer.schedule", "optimizer.decay_steps"}
+
+
+def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
+    """Refuses to branch where the run would not be one that has made all steps itself.
+
+    The trunk's config may differ in what a resumed run may change, in its own branch, and in its
+    schedule after the checkpoint: the learning rate of every step up to it is the same.
+
+    Args:
+      config: of the run that is to begin; `branch.run` is set.
+      clips_of_split: that it is to train, validate and evaluate on.
+
+    Raises:
+      ConfigError: the configs do not go together; it names the keys.
+      RunError: the trunk is no run, or has no such checkpoint.
+      DataError: the trunk has other clips or captions.
+    """
+    trunk, step = Run(Path(config.branch.run)), config.branch.step
+    theirs = trunk.config
+    changed = set(changed_keys(theirs, config)) - BRANCH
+    if others := changed - SCHEDULE:
+        raise ConfigError(
+            f"a branch of {trunk.workdir} cannot differ from it in {', '.join(sorted(others))}; "
+            f"set them as in {trunk.workdir / CONFIG}, or choose another branch.run"
+        )
+    if not all(
+        np.array_equal(*(learning_rate(c, section)(np.arange(step)) for c in (theirs, config)))
+        for section in ("optimizer", "radius_optimizer")
+    ):
+        raise ConfigError(
+            f"{', '.join(sorted(changed))} give the steps up to branch.step {step} another "
+            f"learning rate than they had in {trunk.workdir}; branch from a run with "
+            "optimizer.schedule = 'constant', before the cooldown begins"
+        )
+    trunk.find_step(step)
+    trunk.check_data(clips_of_split)
