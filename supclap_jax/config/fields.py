@@ -94,6 +94,12 @@ FIELDS: dict[str, Field] = {
     "checkpoint_every": Field(1_000, "steps between checkpoints", COUNT, resumable=True),
     "log_every": Field(10, "steps between lines of metrics.jsonl", COUNT, resumable=True),
     "keep_last": Field(2, "newest checkpoints kept, beside the best one", COUNT, resumable=True),
+    "keep_steps": Field(
+        (),
+        "steps with a checkpoint that is kept beside those, such as for branches",
+        Growing(COUNT),
+        resumable=True,
+    ),
     "max_bad_steps": Field(
         10, "non-finite steps in a row before training stops", COUNT, resumable=True
     ),

@@ -78,7 +78,7 @@ def read_sweep(reference: str, out: Path) -> list[Planned]:
     if not runs:
         raise ConfigError(f"get_sweep of {file} gives no runs")
     _check_names(runs)
-    return [_planned(run, out) for run in _in_order_of_need(runs)]
+    return [_planned(run, out, _branch_steps(run, runs)) for run in _in_order_of_need(runs)]
 
 
 def families(planned: Iterable[Planned]) -> list[list[Planned]]:
@@ -127,8 +127,15 @@ def _in_order_of_need(runs: list[SweepRun]) -> list[SweepRun]:
     return ordered
 
 
-def _planned(run: SweepRun, out: Path) -> Planned:
+def _branch_steps(trunk: SweepRun, runs: list[SweepRun]) -> tuple[int, ...]:
+    return tuple(sorted({run.branch_step for run in runs if run.trunk == trunk.name}))
+
+
+def _planned(run: SweepRun, out: Path, branch_steps: tuple[int, ...]) -> Planned:
+    """The trunk of others keeps the checkpoints from which they start."""
     overrides = dict(run.overrides)
+    if branch_steps:
+        overrides["keep_steps"] = branch_steps
     if run.trunk is not None:
         overrides |= {"branch.run": str(workdir_of(out, run.trunk)), "branch.step": run.branch_step}
     flags = [f"--config.{key}={value}" for key, value in overrides.items()]

@@ -8,7 +8,7 @@ from jax import lax
 
 from supclap_jax.losses.base import Side, Tile
 from supclap_jax.losses.similarity import other_pair_of_same_clip, similarity
-from supclap_jax.losses.sweep import Job, Sides
+from supclap_jax.losses.tile_sweep import Job, Sides
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 

@@ -10,7 +10,7 @@ from supclap_jax.losses.similarity import (
     same_clip,
     similarity,
 )
-from supclap_jax.losses.sweep import mean_loss, sweep
+from supclap_jax.losses.tile_sweep import mean_loss, sweep
 from supclap_jax.losses.tiles import make_plan
 
 

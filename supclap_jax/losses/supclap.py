@@ -12,7 +12,7 @@ from supclap_jax.losses.function_loss import Function, function_sides
 from supclap_jax.losses.ring import global_mean
 from supclap_jax.losses.similarity import check_pairs, distance
 from supclap_jax.losses.svr import radius_constraint, regularized_sides, support_vectors
-from supclap_jax.losses.sweep import Job, Sides, mean_loss, sweeps
+from supclap_jax.losses.tile_sweep import Job, Sides, mean_loss, sweeps
 from supclap_jax.losses.tiles import make_plan
 
 POSITIVE = {"text": "audio", "audio": "text"}  # what the support vectors of each side move towards

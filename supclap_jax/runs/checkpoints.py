@@ -4,11 +4,17 @@ import json
 import logging
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    CustomSteps,
+    LatestN,
+)
 
 from supclap_jax.console import console
 from supclap_jax.errors import CannotWrite, RunError
@@ -40,6 +46,7 @@ class Checkpoints:
     Args:
       workdir: of the run.
       keep_last: newest checkpoints to keep, beside the one with the highest recall.
+      keep_steps: steps whose checkpoints are kept, too.
       repair: whether to put damaged checkpoints away, in `workdir/damaged`, and print which.
 
     Raises:
@@ -47,7 +54,13 @@ class Checkpoints:
       RunError: the file system does not let one be read.
     """
 
-    def __init__(self, workdir: Path, keep_last: int, repair: bool = False):
+    def __init__(
+        self,
+        workdir: Path,
+        keep_last: int,
+        keep_steps: Sequence[int] = (),
+        repair: bool = False,
+    ):
         self._folder = (workdir / "checkpoints").absolute()
         for step in _step_folders(self._folder):
             try:
@@ -64,11 +77,15 @@ class Checkpoints:
         wait_for_all("damaged checkpoints are put away")
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._wrote = False
-        best = BestN(get_metric_fn=_recall, n=1)
+        kept = [
+            LatestN(keep_last),
+            CustomSteps(list(keep_steps)),
+            BestN(get_metric_fn=_recall, n=1),
+        ]
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+                preservation_policy=AnyPreservationPolicy(kept),
                 best_fn=_recall,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._add_sums),
             ),

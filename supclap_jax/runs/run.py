@@ -111,7 +111,8 @@ class Run:
         Raises:
           RunError: there is no run, or a checkpoint is damaged, and that is not to be repaired.
         """
-        return Checkpoints(self.workdir, self.config.keep_last, repair)
+        config = self.config
+        return Checkpoints(self.workdir, config.keep_last, config.keep_steps, repair)
 
     def find_step(self, step: int | None = None) -> int:
         """`step` if it has a checkpoint; by default the one with the highest validation recall.

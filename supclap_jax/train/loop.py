@@ -94,7 +94,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             # 4. Evaluate and checkpoint, the only places where the device waits for the host.
             evaluates = step % config.eval_every == 0 or step == config.total_steps
             stopped_by = stop(step)
-            if evaluates or stopped_by or step % config.checkpoint_every == 0:
+            is_kept = step % config.checkpoint_every == 0 or step in config.keep_steps
+            if evaluates or stopped_by or is_kept:
                 progress.finish()
                 recall = None
                 if evaluates:

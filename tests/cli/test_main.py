@@ -20,6 +20,7 @@ COMMANDS = [
     "plan",
     "prepare",
     "status",
+    "sweep",
     "synthesize",
     "train",
 ]

@@ -36,7 +36,20 @@ SWITCH = {
 }
 CONDITIONAL = [key for key, field in FIELDS.items() if field.used]
 # Values of which every field, whatever its default, takes one.
-VALUES = (48, 24, 0.5, 0.25, True, False, {"first": 1}, (0.5,), ("fra_Latn",), "mine:Own", "word")
+VALUES = (
+    48,
+    24,
+    0.5,
+    0.25,
+    True,
+    False,
+    {"first": 1},
+    (0.5,),
+    (3, 9),
+    ("fra_Latn",),
+    "mine:Own",
+    "word",
+)
 BAD = [
     ("seed", -1),
     ("seed", 2**32),
@@ -96,6 +109,8 @@ BAD = [
     ("data.buckets", (math.nan,)),
     ("data.buckets", ("2",)),
     ("data.buckets", 2.0),
+    ("keep_steps", (0, 2)),
+    ("keep_steps", (1.5,)),
     ("data.languages", ()),
     ("data.languages", "eng_Latn"),
     ("data.languages", ("eng",)),

@@ -29,9 +29,9 @@ def sweep(tmp_path):
 def test_trunks_come_before_their_branches_and_families_stay_together(sweep, tmp_path):
     file = sweep(
         'wsd = {"optimizer.schedule": "wsd", "optimizer.decay_steps": 2}\n'
-        'yield SweepRun("late", TINY, wsd, trunk="trunk", branch_step=4)\n'
+        'yield SweepRun("late", f"{TINY}:info_nce", wsd, trunk="trunk", branch_step=4)\n'
         'yield SweepRun("alone", f"{TINY}:{arg}", {"seed": 3, "data.languages": ("fra_Latn",)})\n'
-        'yield SweepRun("trunk", TINY, {"optimizer.schedule": "constant"})\n'
+        'yield SweepRun("trunk", f"{TINY}:info_nce", {"optimizer.schedule": "constant"})\n'
     )
     planned = read_sweep(f"{file}:static", tmp_path / "out")
     assert [plan.run.name for plan in planned] == ["alone", "trunk", "late"]
@@ -42,6 +42,7 @@ def test_trunks_come_before_their_branches_and_families_stay_together(sweep, tmp
     assert alone.config.loss.svr.radius == "static"
     assert late.config.branch.run == str(tmp_path / "out" / "runs" / "trunk")
     assert late.config.branch.step == 4
+    assert [plan.config.keep_steps for plan in planned] == [(), (4,), ()]
 
 
 BAD = {

@@ -41,14 +41,14 @@ def test_restores_bit_for_bit_even_when_training_goes_on_at_once(config, tmp_pat
     reader.close()
 
 
-def test_keeps_the_best_and_the_newest(tmp_path):
+def test_keeps_the_best_the_newest_and_those_named(tmp_path):
     states = States(dual={"w": jnp.arange(3.0)}, radius={})
-    checkpoints = Checkpoints(tmp_path, keep_last=2)
+    checkpoints = Checkpoints(tmp_path, keep_last=2, keep_steps=(3, 7))
     assert checkpoints.best_step() is None
     for step, recall in ((1, 5.0), (2, 9.0), (3, None), (4, 7.0), (5, None), (6, 8.0)):
         checkpoints.save(states, step, recall)
     checkpoints.close()
     reader = Checkpoints(tmp_path, keep_last=2)
-    assert reader.steps() == [2, 5, 6]
+    assert reader.steps() == [2, 3, 5, 6]
     assert reader.best_step() == 2
     reader.close()

@@ -15,7 +15,7 @@ from supclap_jax.losses import info_nce, sharded, siglip, supclap, svr, symmetri
 from supclap_jax.losses.base import Sigmoid, Softmax
 from supclap_jax.losses.batch_statistics import Summary
 from supclap_jax.losses.similarity import similarity_summary
-from supclap_jax.losses.sweep import sweep
+from supclap_jax.losses.tile_sweep import sweep
 from supclap_jax.losses.tiles import DENSE_UP_TO, TILE, Plan, make_plan
 from tests.losses import reference
 from tests.losses.problems import (

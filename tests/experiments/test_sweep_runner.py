@@ -1,0 +1,153 @@
+"""A real sweep: a trunk, its branch, and a run that fails; stopped, gone on with, and read."""
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from supclap_jax.cli.main import main
+from supclap_jax.experiments.sweep_file import read_sweep, workdir_of
+from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.run import Run
+from tests import tiny
+
+pytestmark = pytest.mark.slow
+
+BODY = """
+from supclap_jax.experiments.sweep_file import SweepRun
+
+DATA = {{"data.path": {data!r}}}
+SHORT = DATA | {{"checkpoint_every": 2, "eval_every": 100, "log_every": 1}}
+
+
+def get_sweep(steps=40):
+    whole = {{"optimizer.schedule": "constant", "total_steps": int(steps)}}
+    half = {{"optimizer.schedule": "wsd", "optimizer.decay_steps": 2, "total_steps": 6}}
+    yield SweepRun("branch", "{recipe}:info_nce", SHORT | half, trunk="trunk", branch_step=4)
+    yield SweepRun("trunk", "{recipe}:info_nce", SHORT | whole)
+    yield SweepRun("no-data", "{recipe}:info_nce", {{"data.path": "/nowhere"}})
+"""
+
+
+@pytest.fixture(scope="module")
+def file(soundscape, tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "trunk_and_branch.py"
+    path.write_text(BODY.format(data=str(soundscape), recipe=tiny.PATH))
+    return path
+
+
+def start(file, out):
+    command = [sys.executable, "-m", "supclap_jax.cli", "sweep", str(file), f"--out={out}"]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **pipe)
+
+
+@pytest.fixture(scope="module")
+def swept(file, tmp_path_factory):
+    """The folder of a sweep that was stopped in its first run and then ended, with what it said."""
+    out = tmp_path_factory.mktemp("swept") / "out"
+    process = start(file, out)
+    trunk = workdir_of(out, "trunk")
+    deadline = time.monotonic() + 600
+    while max((line["step"] for line in read_metrics(trunk)), default=0) < 5:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.SIGINT, said
+    assert "the same command goes on" in said
+    assert not (out / "results.csv").exists()
+
+    process = start(file, out)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return out, said
+
+
+def test_stopped_it_goes_on_and_every_run_has_its_row(swept):
+    out, said = swept
+    assert "no-data: failed (2)" in said
+    assert "no-data: supclap: " in said  # the reason
+    with (out / "results.csv").open() as results:
+        rows = {row["name"]: row for row in csv.DictReader(results)}
+    assert list(rows) == ["trunk", "no-data", "branch"]
+    assert [row["exit_code"] for row in rows.values()] == ["0", "2", "0"]
+    assert [row["total_steps"] for row in rows.values()] == ["40", "6", "6"]
+    branch = rows["branch"]
+    assert "branch.run" not in branch
+    assert (branch["clips_seen"], float(branch["epochs"])) == ("48", pytest.approx(48 / 28))
+    params = jax.tree.leaves(Run(workdir_of(out, "branch")).restore()[1].dual.params)
+    assert int(branch["parameters"]) == sum(leaf.size for leaf in params)
+    tables = 300 * 32 + 4 * 32  # pieces and special tokens
+    assert int(branch["parameters"]) - int(branch["encoder_parameters"]) > tables
+    report = json.loads((workdir_of(out, "branch") / "evaluation.json").read_text())
+    for direction, recalls in report["retrieval"].items():
+        assert float(branch[f"R@1_{direction}"]) == recalls["R@1"]["value"]
+        assert float(branch[f"entropy_{direction}"]) == report["entropy"][direction]["value"]
+        assert float(branch[f"entropy_{direction}_high"]) == report["entropy"][direction]["high"]
+    starts = [line["event"] for line in Run(workdir_of(out, "trunk")).history].count("start")
+    assert starts == 2
+
+
+def test_a_finished_run_is_not_run_again_and_a_failed_one_is(swept, file):
+    out, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
+    assert main(["sweep", str(file), f"--out={out}"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "logs" / "no-data.log").read_text().count("supclap: ") == 2
+
+
+def test_status_starts_nothing(swept, file, capsys):
+    out, _ = swept
+    assert main(["sweep", str(file), f"--out={out}", "--status", "--only", "branch"]) == 0
+    printed = capsys.readouterr().out
+    assert "trunk" in printed  # the branch needs it
+    assert "no-data" not in printed
+    assert "6 of 6" in printed
+
+
+def test_of_two_sweeps_in_a_folder_the_second_is_refused(swept, file, capsys):
+    """Parts of an array share it, but for two of one part."""
+    out, _ = swept
+    command = ["sweep", str(file), f"--out={out}", "--only", "trunk"]
+    part = [*command, "--index=0", "--of=2"]
+    with (out / "sweep.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(command) == main(part) == 2
+        assert "another sweep runs in" in capsys.readouterr().err
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert main(command) == 2
+        assert main(part) == 0
+        with (out / "part-0.lock").open() as its:
+            fcntl.flock(its, fcntl.LOCK_EX)
+            assert main(part) == 2
+
+
+def test_parts_of_an_array_are_all_runs_once(file, tmp_path):
+    names = [plan.run.name for plan in read_sweep(str(file), tmp_path)]
+    assert sorted(names) == ["branch", "no-data", "trunk"]
+
+
+def test_a_dry_run_says_what_each_run_takes(file, tmp_path, capsys):
+    assert main(["sweep", str(file), f"--out={tmp_path / 'out'}", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2:-1]
+        for line in printed.splitlines()
+        if "│" in line
+    }
+    steps = {name: cells[2].strip() for name, cells in rows.items()}
+    assert steps == {"trunk": "40", "no-data": "6", "branch": "2", "3 runs": "48"}
+    flops = [float(rows[name][5]) for name in ("trunk", "no-data", "branch")]
+    assert float(rows["3 runs"][5]) == pytest.approx(sum(flops), rel=5e-3)
+    np.testing.assert_allclose(flops[0] / flops[2], 20, rtol=5e-3)
+    assert not (tmp_path / "out").exists()
