@@ -26,10 +26,10 @@ class Block(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
-    def forward(self, x):
+    def forward(self, x, mask=None):
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, self.heads, dim // self.heads)
-        attended = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        attended = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), mask)
         x = x + self.proj(attended.transpose(1, 2).reshape(x.shape))
         return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
 

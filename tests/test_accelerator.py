@@ -51,7 +51,9 @@ def test_tiny_runs_all_parts_and_a_second_call_goes_on(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     parts = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in PARTS}
     assert all(part["complete"] for part in parts.values())
-    assert all(row["passed"] for row in parts["right"]["rows"])
+    *judged, repeated = parts["right"]["rows"]
+    assert all(row["passed"] for row in judged)
+    assert repeated["equal"]  # as on a CPU; elsewhere it is only told
     assert {row["what"] for row in parts["losses"]["rows"]} > {"SigLIP", "InfoNCE"}
     assert {row["what"] for row in parts["encoders"]["rows"]} > {"step", "audio, forward"}
     page = (tmp_path / "README.md").read_text()
@@ -78,3 +80,49 @@ def test_a_wrong_number_and_another_machine_are_said(tmp_path):
     assert "WRONG: losses, float32: svr" in result.stdout
     assert "holds figures of {'device': 'another'}" in result.stderr
     assert json.loads((tmp_path / "right.json").read_text()) == content
+
+
+def test_towers_are_as_the_step_has_them(monkeypatch):
+    """Dtype, attention and remat of the config reach the module."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from accelerator_parts.encoders import tower_module
+    from inputs import recipe
+
+    given = {"compute_dtype": "bfloat16", "attention": "cudnn", "remat": "full"}
+    config = recipe("audiocaps", "info_nce", **given)
+    for tower in ("audio", "text"):
+        module = tower_module(config, tower)
+        assert (module.dtype, module.attention, module.remat) == ("bfloat16", "cudnn", "full")
+
+
+def test_what_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
+    """A slow case of one kind leaves time for another; short memory stays as it is."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from accelerator_parts.rows import SHORT, Case, OutOfMemory, Rows
+
+    def fail(error):
+        raise error
+
+    def cases(mended):
+        works = {"ms": 1.0}
+        broken = lambda: works if mended else fail(ValueError("no kernel"))  # noqa: E731
+        yield Case({"what": "broken"}, broken, lambda: 0.0)
+        yield Case({"what": "large"}, lambda: fail(OutOfMemory()), lambda: 0.0)
+        yield Case({"what": "long"}, lambda: works, lambda: 1e9)
+        yield Case({"what": "short"}, lambda: works, lambda: 0.0)
+
+    def rows():
+        return Rows(tmp_path / "part.json", {"device": "one"})
+
+    first = rows()
+    first.measure(cases(mended=False), seconds=5)
+    assert [row["what"] for row in first.rows] == ["broken", "large", "short"]
+    assert [row["what"] for row in first.failed] == ["broken"]
+    again = rows()
+    again.measure(cases(mended=True), seconds=5)
+    assert again.find(what="broken") == {"what": "broken", "ms": 1.0}
+    assert again.find(what="large")["failed"] == SHORT
+    assert not again.failed
+    assert not json.loads((tmp_path / "part.json").read_text())["complete"]
+    with pytest.raises(SystemExit, match="choose another folder"):
+        Rows(tmp_path / "part.json", {"device": "another"})

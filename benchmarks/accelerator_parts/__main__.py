@@ -12,5 +12,9 @@ if part == "torch":
 else:
     cases = import_module(f"accelerator_parts.{part}").cases
     from accelerator_parts.timing import machine
-rows = Rows(Path(file), machine())
+found = machine()
+if found["platform"] == "cpu" and not quick:
+    sys.exit(f"{part}: no accelerator is found; --tiny runs on the CPU")
+rows = Rows(Path(file), found)
 rows.measure(cases(bool(quick), rows), float(seconds))
+sys.exit(1 if rows.failed else 0)

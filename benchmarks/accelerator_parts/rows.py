@@ -1,11 +1,15 @@
 """The rows of one part: kept in a file as they come, so that nothing measured is lost."""
 
+import gc
 import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+SHORT = "out of memory"
+UNKNOWN = 10.0  # seconds of a case of which nothing is known
 
 
 class Case(NamedTuple):
@@ -14,7 +18,7 @@ class Case(NamedTuple):
     Attributes:
       key: what is measured; no two cases of a part have the same.
       measure: the figures.
-      seconds: about how long it takes; None: as long as the longest one so far.
+      seconds: about how long it takes; None: as long as the longest one of its kind so far.
     """
 
     key: dict
@@ -48,26 +52,42 @@ class Rows:
         return next((row for row in self.rows if key.items() <= row.items()), None)
 
     def measure(self, cases: Iterable[Case], seconds: float) -> None:
-        """Adds the rows that are not there yet, until the time is nearly spent."""
-        deadline, longest, complete = time.monotonic() + seconds, 0.0, True
+        """Adds the rows that are not there yet, until the time is nearly spent.
+
+        A case is left out where there is not the time that the longest one of its kind took. What
+        fails is a row that says so, and is tried again by the next call, unless memory was short.
+        """
+        deadline, longest, left_out = time.monotonic() + seconds, {}, 0
+        self.rows = [row for row in self.rows if row.get("failed", SHORT) == SHORT]
         self._write(False)
         for case in cases:
             if self.find(**case.key):
                 continue
-            needed = case.seconds() if case.seconds else longest
+            kind = case.key["what"], case.key.get("form")
+            needed = case.seconds() if case.seconds else longest.get(kind, UNKNOWN)
             began = time.monotonic()
             if began + needed > deadline:
-                complete = False
+                left_out += 1
                 continue  # a later case may be shorter
             try:
                 figures = case.measure()
             except OutOfMemory:
-                figures = {"failed": "out of memory"}
-            longest = max(longest, time.monotonic() - began)
+                figures = {"failed": SHORT}
+            except Exception as error:  # of a compiler or kernel: the other cases may work
+                figures = {"failed": f"{type(error).__name__}: {error}"[:300]}
+            gc.collect()
+            longest[kind] = max(longest.get(kind, 0.0), time.monotonic() - began)
             self.rows.append({**case.key, **figures})
             self._write(False)
             print("  " + ", ".join(f"{k} {shown(x)}" for k, x in self.rows[-1].items()), flush=True)
-        self._write(complete)
+        self._write(not left_out)
+        if left_out:
+            print(f"  not complete: {left_out} cases need another call", flush=True)
+
+    @property
+    def failed(self) -> list[dict]:
+        """The rows of what failed, but for want of memory."""
+        return [row for row in self.rows if row.get("failed", SHORT) != SHORT]
 
     def _write(self, complete: bool) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

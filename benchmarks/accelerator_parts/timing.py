@@ -3,8 +3,10 @@
 import statistics
 import time
 
+import flax
 import jax
 import jax.numpy as jnp
+from jax.extend.backend import get_backend
 
 from accelerator_parts.rows import OutOfMemory
 
@@ -20,6 +22,8 @@ def machine() -> dict:
         "platform": device.platform,
         "jax": jax.__version__,
         "jaxlib": jax.lib.__version__,
+        "flax": flax.__version__,
+        "runtime": " ".join(get_backend().platform_version.split()),
     }
 
 
@@ -47,9 +51,9 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _measure(function, arguments) -> dict:
-    before, began = _peak(), time.perf_counter()
+    began = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
-    compile_seconds = time.perf_counter() - began
+    compile_seconds, before = time.perf_counter() - began, _peak()
     for _ in range(2):
         jax.block_until_ready(compiled(*arguments))
     seconds = []

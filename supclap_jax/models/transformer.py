@@ -157,7 +157,9 @@ attention.defvjp(_attention_forward, _attention_backward)
 
 def _attention(implementation: str, qkv: jax.Array, valid: jax.Array | None) -> jax.Array:
     query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    mask = None if valid is None else valid[:, None, None, :]
+    mask = None
+    if valid is not None:  # as large as the scores, since cuDNN takes none that is to be broadcast
+        mask = jnp.broadcast_to(valid[:, None, None, :], (len(qkv), 1, *qkv.shape[1:2] * 2))
     return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
 
 

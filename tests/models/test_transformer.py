@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from supclap_jax.models.transformer import attention, blocks, gelu, product
+from supclap_jax.models.transformer import _attention, attention, blocks, gelu, product
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +106,23 @@ def test_attention_is_that_of_jax(dtype):
         assert got.dtype == expected.dtype == dtype
         tolerance = {jnp.float32: 1e-6, jnp.bfloat16: 2e-2}[dtype]
         np.testing.assert_allclose(np.float32(got), np.float32(expected), atol=tolerance)
+
+
+def test_fused_attention_takes_a_mask(monkeypatch):
+    """As far as this goes without a GPU: its checks of shapes, in value and gradient."""
+    cudnn = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91_000)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
+    qkv = jax.ShapeDtypeStruct((2, 6, 3, 4, 8), jnp.bfloat16)
+    valid = jax.ShapeDtypeStruct((2, 6), jnp.bool)
+
+    def pulled_back(qkv, valid):
+        value, pull_back = jax.vjp(lambda qkv: _attention("cudnn", qkv, valid), qkv)
+        return value, pull_back(value)[0]
+
+    value, gradient = jax.eval_shape(pulled_back, qkv, valid)
+    assert (value.shape, gradient.shape) == ((2, 6, 4, 8), qkv.shape)
 
 
 @pytest.mark.parametrize("valid", [None, VALID])
