@@ -19,7 +19,7 @@ def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Sched
       the peak times `1 - sqrt(share of them that is over)` (arXiv 2405.18392).
 
     Until the cooldown, the last two are the same to the last bit, and so are runs with them: what
-    differs is hidden from the compiler, which makes the same program of both.
+    differs is hidden from the compiler, which makes one program of both.
 
     Args:
       config: of the run.
@@ -43,7 +43,7 @@ def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Sched
     def rate(step):
         warm = jnp.minimum(step / warmup_steps, 1) if warmup_steps else 1.0
         # Known to XLA, they would change how it fuses the update, and so its rounding.
-        first, count = jax.lax.optimization_barrier((jnp.int32(begin), jnp.float32(decay_steps)))
+        first, count = jax.lax.optimization_barrier(jnp.array([begin, decay_steps]))
         over = jnp.clip((step - first) / count, 0, 1)
         return peak * warm * (1 - jnp.sqrt(over))
 

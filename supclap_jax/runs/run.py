@@ -86,7 +86,7 @@ class Run:
                 raise DataError(
                     f"the {split} clips or captions are not those that the run in {self.workdir} "
                     f"began with ({theirs[name]['clips']} clips then, {mine[name]['clips']} now); "
-                    "restore them or choose another --workdir"
+                    "restore them or begin another run"
                 )
 
     @property

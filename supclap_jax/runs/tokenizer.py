@@ -16,9 +16,9 @@ CAPTIONS = 20_000
 
 
 def make_tokenizer(config: ConfigDict, clips: Clips | Mixture) -> bytes:
-    """A sentencepiece model: a branch's is its trunk's, else `config.text.tokenizer`, or trained.
+    """A sentencepiece model: a branch's trunk's, the one of `config.text.tokenizer`, or a new one.
 
-    That is trained on captions of `clips`, at most 20,000 of them, evenly spaced.
+    A new one is trained on captions of `clips`, at most 20,000 of them, evenly spaced.
 
     Raises:
       ConfigError: as `read_tokenizer`, or `config.text.vocab_size` is smaller than the number of

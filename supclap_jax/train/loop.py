@@ -45,7 +45,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
     Raises:
       ConfigError, DataError: what was given cannot be trained on; nothing has been compiled.
-      RunError: there are checkpoints, and none can be restored.
+      RunError: there are checkpoints, and none can be restored; or none to branch from.
       Diverged: `config.max_bad_steps` steps in a row were not finite.
       CannotWrite: a checkpoint cannot be written.
       OSError: metrics cannot be written.

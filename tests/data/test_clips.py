@@ -1,5 +1,6 @@
 """Clips in memory: their fingerprint; files that cannot be used."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -31,6 +32,13 @@ def test_bad_clips_are_refused_or_skipped(folder):
     assert left.paths == tuple(p for i, p in enumerate(clips.paths) if i not in (2, 5))
     assert left.captions["eng_Latn"][2] == clips.captions["eng_Latn"][3]
     assert left.labels[4] == clips.labels[6]
+
+
+def test_names_are_ids_or_those_of_files(folder):
+    clips = read_clotho(folder, "evaluation", ENGLISH)
+    assert clips.names == tuple(f"evaluation_{i:05}.wav" for i in range(8))
+    assert clips.select([3, 1]).names == ("evaluation_00003.wav", "evaluation_00001.wav")
+    assert dataclasses.replace(clips, ids=tuple("abcdefgh")).names == tuple("abcdefgh")
 
 
 def test_skipping_everything_is_an_error(folder):
