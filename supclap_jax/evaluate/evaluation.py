@@ -14,7 +14,14 @@ from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
 from supclap_jax.errors import ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
-from supclap_jax.evaluate.report import Scores, compare, estimate, report, score
+from supclap_jax.evaluate.per_clip import write_per_clip
+from supclap_jax.evaluate.report import (
+    Scores,
+    compare,
+    estimate,
+    report,
+    score,
+)
 from supclap_jax.evaluate.tables import tables
 from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
@@ -110,6 +117,7 @@ def evaluate_run(
     if plain:
         figures = workdir / "figures"
         written += _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
+        write_per_clip(workdir, clips, scores)
         written += training_figures(workdir / "metrics.jsonl", figures)
     if examples:
         written.append(similarity_figure(*examples, figures / "similarity.png"))

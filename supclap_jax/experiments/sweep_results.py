@@ -18,6 +18,7 @@ from supclap_jax.runs.history import read_history
 from supclap_jax.runs.metrics import read_metrics
 
 FILE = "results.csv"
+COST = "encoder_parameters"  # the first column after the settings
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 LAST = {  # column -> metric of the last step
     "distance": "distance",
@@ -29,7 +30,8 @@ LAST = {  # column -> metric of the last step
 def write_results(planned: list[Planned], out: Path) -> Path:
     """Writes `out/results.csv` anew, with a row for every run of the sweep that has ended.
 
-    A row has the run's name; every config value that varies in the sweep, by its key; what training
+    A row has the run's name; "argument", the recipe's, where that varies in the sweep, and every
+    config value that does, by its key; what training
     took (`costs.training_cost`) and seconds; entropies, R@1 in percent and zero-shot accuracy with
     the ends of their intervals (`_low`, `_high`); distance, radii and contraction of the last step;
     and the exit code. What a run does not have is empty.
@@ -74,6 +76,7 @@ def table(planned: list[Planned], out: Path, states: dict[str, str]) -> Table:
 def _row(plan: Planned, out: Path, varying: list[str]) -> dict:
     workdir = workdir_of(out, plan.run.name)
     values = configs.flatten(plan.config)
+    values["argument"] = plan.run.recipe.partition(":")[2]
     row = {"name": plan.run.name, **{key: values[key] for key in varying}}
     row |= training_cost(plan.config, _training_clips(workdir))
     row["seconds"] = _seconds(workdir)
@@ -98,7 +101,8 @@ def _interval(name: str, estimate: dict | None) -> dict:
 def _varying(planned: list[Planned]) -> list[str]:
     """Keys of the config that are not the same in all runs, but where they branch from."""
     flat = [configs.flatten(plan.config) for plan in planned]
-    return [
+    arguments = {plan.run.recipe.partition(":")[2] for plan in planned}
+    return ["argument"] * (len(arguments) > 1) + [
         key
         for key in flat[0]
         if not key.startswith("branch.") and any(other[key] != flat[0][key] for other in flat)

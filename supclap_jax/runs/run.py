@@ -34,7 +34,7 @@ class Run:
     | `metrics.jsonl`, `tensorboard/` | `metrics` | `metrics.MetricsWriter` |
     | `history.jsonl` | `history` | `history.session` |
     | `profile/` | | `train.profiler.Trace` |
-    | `evaluation.json`, `figures/` | | `evaluate.evaluation` |
+    | `evaluation.json`, `per_clip.npz`, `figures/` | | `evaluate.evaluation` |
 
     Args:
       workdir: the folder, which need not be there yet.

@@ -1,0 +1,56 @@
+"""Compares the runs of a sweep: means over seeds, differences with intervals, a figure.
+
+Differences to the baseline are of the same seed and the same clips, run by run; their intervals
+cover the chance of the seeds and that of the clips. Where other settings vary too, each of their
+values is compared on its own. DIR/comparison.json has all numbers, and DIR/comparison.png every run
+as a point.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from supclap_jax.errors import CannotWrite, ConfigError
+
+EXAMPLE = "supclap compare runs/variants --by=argument --baseline=info_nce\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a sweep")
+    parser.add_argument(
+        "--by",
+        required=True,
+        metavar="KEY",
+        help="what to compare: a setting that varies, as in the header of DIR/results.csv; "
+        "'argument' is the recipe's",
+    )
+    parser.add_argument(
+        "--baseline", metavar="VALUE", help="of that setting; default: that of the first run"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from supclap_jax.console import console
+    from supclap_jax.experiments.comparison import read_groups
+    from supclap_jax.experiments.comparison_report import draw, report, tables
+    from supclap_jax.files import replacing, write_whole
+
+    groups = read_groups(options.folder, options.by)
+    values = list(dict.fromkeys(group.value for group in groups))
+    baseline = options.baseline or values[0]
+    if baseline not in values:
+        raise ConfigError(
+            f"--baseline is {baseline!r}; {options.by!r} is {', '.join(values)} in the sweep"
+        )
+    result = report(groups, options.by, baseline)
+    for table in tables(result):
+        console.print(table)
+    path, figure = (options.folder / f"comparison.{suffix}" for suffix in ("json", "png"))
+    try:
+        write_whole(path, json.dumps(result, indent=2) + "\n")
+        with replacing(figure) as unfinished:
+            draw(result, unfinished)
+    except OSError as error:
+        raise CannotWrite(f"cannot write in {options.folder}: {error}") from error
+    for written in (path, figure):
+        console.print(f"Written: {written}", soft_wrap=True)

@@ -1,0 +1,146 @@
+"""Differences between the runs of a sweep, paired by seed and by clip."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from supclap_jax.errors import ConfigError, DataError, RunError
+from supclap_jax.evaluate import per_clip
+from supclap_jax.experiments.sweep_file import workdir_of
+from supclap_jax.experiments.sweep_results import COST, FILE
+
+RESAMPLES = 2_000
+LEVEL = 0.95
+UNITS = {name: "%" if name.startswith("R@1") else "nats" for name in per_clip.METRICS}
+
+
+class Group(NamedTuple):
+    """Runs of one value of what is compared, all else but the seed alike.
+
+    Attributes:
+      value: of the column that is compared.
+      others: value of each further column that varies within the values, by name.
+      seeds: of the runs, in order.
+      metrics: metric -> float64 `[seeds, clips]`.
+    """
+
+    value: str
+    others: dict[str, str]
+    seeds: list[str]
+    metrics: dict[str, np.ndarray]
+
+
+class Difference(NamedTuple):
+    """A metric of one group less that of the baseline with the same other columns.
+
+    Attributes:
+      seeds: how many both have.
+      value: the mean over these and the clips.
+      low, high: ends of its 95 % interval.
+    """
+
+    seeds: int
+    value: float
+    low: float
+    high: float
+
+
+def read_groups(out: Path, by: str) -> list[Group]:
+    """The finished runs of a sweep, in groups, in the order of `results.csv`.
+
+    Raises:
+      RunError: there is no `results.csv`, or a run has no results clip by clip.
+      ConfigError: it has no such column, or all runs are alike in it.
+      DataError: the runs were evaluated on different clips.
+    """
+    path = out / FILE
+    if not path.is_file():
+        raise RunError(f"{out} holds no {FILE}; see 'supclap sweep --help'")
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["exit_code"] == "0"]
+    if rows and by not in rows[0]:
+        raise ConfigError(f"{path} has no column {by!r}; it has {', '.join(rows[0])}")
+    if len({row[by] for row in rows}) < 2:
+        raise ConfigError(
+            f"the finished runs of {path} have one value of {by!r} or none; expected two or more"
+        )
+    others = _varying_within(rows, by)
+    members: dict[tuple, list[dict]] = {}
+    for row in rows:
+        members.setdefault((row[by], *(row[name] for name in others)), []).append(row)
+    groups, fingerprints = [], set()
+    for (value, *rest), runs in members.items():
+        found = [per_clip.read_per_clip(workdir_of(out, row["name"])) for row in runs]
+        fingerprints |= {fingerprint for fingerprint, _ in found}
+        seeds = [row.get("seed", "") for row in runs]
+        if len(set(seeds)) < len(seeds):
+            names = ", ".join(row["name"] for row in runs)
+            raise ConfigError(f"the runs {names} differ neither in {by!r} nor in their seed")
+        metrics = {name: np.stack([run[name] for _, run in found]) for name in found[0][1]}
+        groups.append(Group(value, dict(zip(others, rest, strict=True)), seeds, metrics))
+    if len(fingerprints) > 1:
+        raise DataError(f"the runs of {out} were evaluated on different clips; compare on the same")
+    return groups
+
+
+def baseline_of(group: Group, groups: Iterable[Group], value: str) -> Group | None:
+    """The group with that value and the same other columns."""
+    same = (g for g in groups if g.value == value and g.others == group.others)
+    return next(same, None)
+
+
+def difference(
+    ours: Group, theirs: Group, metric: str, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference | None:
+    """Of the seeds that both have; None without any.
+
+    Each resample draws seeds and clips, both with replacement (the pigeonhole bootstrap; Owen,
+    2007, Annals of Applied Statistics 1, 386), so the interval covers the chance of training and
+    that of the choice of clips. The deviations of `n` seeds from their mean are stretched by
+    `sqrt(n / (n - 1))`, as a resample of few varies too little. With one seed only clips are drawn.
+    """
+    shared = [name for name in ours.seeds if name in theirs.seeds]
+    if not shared:
+        return None
+    differences = np.stack(
+        [
+            ours.metrics[metric][ours.seeds.index(name)]
+            - theirs.metrics[metric][theirs.seeds.index(name)]
+            for name in shared
+        ]
+    )
+    low, high = resampled_interval(differences, resamples, seed)
+    return Difference(len(shared), float(differences.mean()), low, high)
+
+
+def resampled_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """Of the mean of `values [seeds, clips]`, by resampling both; see `difference`."""
+    seeds, clips = values.shape
+    by_clip = values.mean(axis=0)
+    stretched = by_clip + (values - by_clip) * np.sqrt(seeds / max(seeds - 1, 1))
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for i in range(resamples):
+        of_seeds = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        of_clips = np.bincount(rng.integers(clips, size=clips), minlength=clips)
+        means[i] = of_seeds @ (stretched @ of_clips) / (seeds * clips)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _varying_within(rows: Sequence[dict], by: str) -> list[str]:
+    """Columns of the config, but the seed, that vary among runs of one value."""
+    columns = list(rows[0])
+    settings = columns[columns.index("name") + 1 : columns.index(COST)]
+    within: dict[str, list[dict]] = {}
+    for row in rows:
+        within.setdefault(row[by], []).append(row)
+    return [
+        name
+        for name in settings
+        if name not in ("seed", by)
+        and any(len({row[name] for row in runs}) > 1 for runs in within.values())
+    ]
