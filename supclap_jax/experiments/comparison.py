@@ -67,22 +67,25 @@ def read_groups(out: Path, by: str) -> list[Group]:
         raise ConfigError(
             f"the finished runs of {path} have one value of {by!r} or none; expected two or more"
         )
+    results = {row["name"]: per_clip.read_per_clip(workdir_of(out, row["name"])) for row in rows}
+    if len({fingerprint for fingerprint, _ in results.values()}) > 1:
+        raise DataError(f"the runs of {out} were evaluated on different clips; compare on the same")
+    shared = [name for name in UNITS if all(name in metrics for _, metrics in results.values())]
     others = _varying_within(rows, by)
     members: dict[tuple, list[dict]] = {}
     for row in rows:
         members.setdefault((row[by], *(row[name] for name in others)), []).append(row)
-    groups, fingerprints = [], set()
+    groups = []
     for (value, *rest), runs in members.items():
-        found = [per_clip.read_per_clip(workdir_of(out, row["name"])) for row in runs]
-        fingerprints |= {fingerprint for fingerprint, _ in found}
-        seeds = [row.get("seed", "") for row in runs]
+        names, seeds = [row["name"] for row in runs], [row.get("seed", "") for row in runs]
         if len(set(seeds)) < len(seeds):
-            names = ", ".join(row["name"] for row in runs)
-            raise ConfigError(f"the runs {names} differ neither in {by!r} nor in their seed")
-        metrics = {name: np.stack([run[name] for _, run in found]) for name in found[0][1]}
+            raise ConfigError(
+                f"the runs {', '.join(names)} differ neither in {by!r} nor in their seed"
+            )
+        metrics = {
+            metric: np.stack([results[name][1][metric] for name in names]) for metric in shared
+        }
         groups.append(Group(value, dict(zip(others, rest, strict=True)), seeds, metrics))
-    if len(fingerprints) > 1:
-        raise DataError(f"the runs of {out} were evaluated on different clips; compare on the same")
     return groups
 
 
@@ -99,8 +102,10 @@ def difference(
 
     Each resample draws seeds and clips, both with replacement (the pigeonhole bootstrap; Owen,
     2007, Annals of Applied Statistics 1, 386), so the interval covers the chance of training and
-    that of the choice of clips. The deviations of `n` seeds from their mean are stretched by
-    `sqrt(n / (n - 1))`, as a resample of few varies too little. With one seed only clips are drawn.
+    that of the choice of clips. A resample of few seeds varies too little, and how much `n` seeds
+    vary is itself uncertain: their deviations from their mean are stretched by
+    `sqrt(n / (n - 1))`, and by `sqrt((n - 1) / chi^2_{n-1})`, as for Student's t. With one seed
+    only clips are drawn.
     """
     shared = [name for name in ours.seeds if name in theirs.seeds]
     if not shared:
@@ -119,14 +124,15 @@ def difference(
 def resampled_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     """Of the mean of `values [seeds, clips]`, by resampling both; see `difference`."""
     seeds, clips = values.shape
-    by_clip = values.mean(axis=0)
-    stretched = by_clip + (values - by_clip) * np.sqrt(seeds / max(seeds - 1, 1))
+    by_clip, freedom = values.mean(axis=0), max(seeds - 1, 1)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     for i in range(resamples):
         of_seeds = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
         of_clips = np.bincount(rng.integers(clips, size=clips), minlength=clips)
-        means[i] = of_seeds @ (stretched @ of_clips) / (seeds * clips)
+        stretch = np.sqrt(seeds / rng.chisquare(freedom))
+        deviations = (values - by_clip) @ of_clips
+        means[i] = (by_clip @ of_clips + stretch * (of_seeds @ deviations) / seeds) / clips
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -14,6 +14,7 @@ from supclap_jax.errors import ConfigError, DoesNotFit, Interrupted, exit_codes
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
+    "compare",
     "config",
     "evaluate",
     "export-weights",

@@ -1,0 +1,104 @@
+"""Comparisons of a sweep whose results are made here, so that the truth is known."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from supclap_jax.cli.main import main
+from supclap_jax.experiments.comparison import difference, read_groups, resampled_interval
+
+CLIPS = 150
+GAIN = {"info_nce": 0.0, "static": 2.0, "dynamic": 5.0}
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """Three variants of two sizes with three seeds; a run that failed, and a baseline too few."""
+    rng, rows = np.random.default_rng(0), []
+    hard = rng.normal(0, 20, CLIPS)
+    for size in ("8", "16"):
+        for seed in ("0", "1", "2"):
+            of_seed = rng.normal(0, 1)
+            for argument, gain in GAIN.items():
+                name = f"{argument}-{size}-{seed}"
+                value = 30 + gain * int(size) / 8 + of_seed + hard
+                folder = tmp_path / "runs" / name
+                folder.mkdir(parents=True)
+                arrays = {f"R@1_{side}": value for side in ("text_to_audio", "audio_to_text")}
+                np.savez(folder / "per_clip.npz", fingerprint="one", **arrays)
+                rows.append([name, argument, size, seed, "1000", "0"])
+    rows.append(["broken", "static", "32", "0", "1000", "4"])
+    header = ["name", "argument", "audio.dim", "seed", "encoder_parameters", "exit_code"]
+    with (tmp_path / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return tmp_path
+
+
+def test_what_is_paired_cancels_out(swept):
+    """The noise of seeds and clips is common to all, so the differences are the gains, exactly."""
+    groups = read_groups(swept, "argument")
+    assert [(g.value, g.others) for g in groups[:3]] == [
+        (argument, {"audio.dim": "8"}) for argument in GAIN
+    ]
+    small, large = groups[:3], groups[3:]
+    for ours, theirs, gain in ((small[2], small[0], 5.0), (large[1], large[0], 4.0)):
+        found = difference(ours, theirs, "R@1_text_to_audio")
+        assert found.seeds == 3
+        np.testing.assert_allclose([found.value, found.low, found.high], gain, atol=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize("spread", [(1.0, 0.3, 1.0), (0.0, 3.0, 5.0)])
+def test_the_truth_is_inside_19_times_of_20(seeds, spread):
+    """Whether seeds or clips make the noise; more often is allowed, since both are drawn anew."""
+    rng, inside, trials = np.random.default_rng(1), 0, 200
+    of_seed, of_clip, of_both = spread
+    for trial in range(trials):
+        values = 1.0 + of_seed * rng.normal(size=(seeds, 1)) + of_clip * rng.normal(size=(1, 60))
+        values = values + of_both * rng.normal(size=(seeds, 60))
+        low, high = resampled_interval(values, 300, trial)
+        inside += low <= 1.0 <= high
+    assert inside >= 0.92 * trials
+
+
+def test_the_command_prints_and_writes_it(swept, capsys):
+    assert main(["compare", str(swept), "--by=argument", "--baseline=info_nce"]) == 0
+    printed = capsys.readouterr().out
+    assert "R@1 text → audio, %" in printed
+    assert "+10  [+10, +10]" in printed
+    result = json.loads((swept / "comparison.json").read_text())
+    assert [row["value"] for row in result["groups"]] == 2 * list(GAIN)
+    first, *_, last = (row["R@1_audio_to_text"] for row in result["groups"])
+    assert first["difference"] is None
+    assert last["difference"]["value"] == pytest.approx(10)
+    assert last["mean"] == pytest.approx(np.mean(last["by_seed"]))
+    assert (swept / "comparison.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--by=dim"], "has no column 'dim'; it has name, argument"),
+        (["--by=encoder_parameters"], "have one value of 'encoder_parameters' or none"),
+        (["--by=argument", "--baseline=siglip"], "'argument' is info_nce, static, dynamic"),
+    ],
+)
+def test_bad_options_are_one_line(options, message, swept, capsys):
+    assert main(["compare", str(swept), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_bad_folders_are_one_line(swept, tmp_path, capsys):
+    assert main(["compare", str(tmp_path / "none"), "--by=seed"]) == 2
+    assert "holds no results.csv" in capsys.readouterr().err
+    file = swept / "runs" / "static-8-1" / "per_clip.npz"
+    np.savez(file, fingerprint="another", **{"R@1_text_to_audio": np.zeros(CLIPS)})
+    assert main(["compare", str(swept), "--by=argument"]) == 2
+    assert "were evaluated on different clips" in capsys.readouterr().err
+    file.write_bytes(file.read_bytes()[:100])
+    assert main(["compare", str(swept), "--by=argument"]) == 2
+    assert "run 'supclap evaluate --workdir=" in capsys.readouterr().err
