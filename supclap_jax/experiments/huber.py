@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 DELTA = 1e-3
-# Deltas with the most steps of each. The loss has few quadratic directions far from its minimum and
-# many near it, so a search comes down from least squares.
+LEAST_SQUARES = 1e3  # a delta beyond every residual
+# Deltas, no smaller than the one that is meant, with the most steps of each. The loss has few
+# quadratic directions far from its minimum and many near it, so a search comes down from least
+# squares.
 ROUGHLY = ((1.0, 15), (0.03, 6), (0.01, 6))
-EXACTLY = ((0.003, 10), (DELTA, 100))
+EXACTLY = ((0.003, 10), (0.0, 100))
 _STILL = 1e-13  # of the loss: a step that gains less gains nothing
 _RESTED = 3  # steps in a row that gain nothing end a search
 
@@ -37,6 +39,7 @@ def minimise(
     low: np.ndarray,
     high: np.ndarray,
     stages: Sequence[tuple[float, int]],
+    delta: float = DELTA,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fits a curve from each start to its own points, within bounds.
 
@@ -48,6 +51,7 @@ def minimise(
       y: `[n, points]`.
       low, high: of the parameters, to broadcast to `[n, p]`; equal ones hold a parameter.
       stages: `ROUGHLY`, from anywhere, or `EXACTLY`, from there.
+      delta: of the loss.
 
     Returns:
       The parameters `[n, p]` and the Huber loss of each, `[n]`.
@@ -55,9 +59,10 @@ def minimise(
     low, high = (np.broadcast_to(bound, starts.shape) for bound in (low, high))
     parameters = np.clip(starts, low, high)
     with np.errstate(all="ignore"):  # a step too far is not taken
-        for delta, steps in stages:
-            parameters = _descend(curve, parameters, x, y, low, high, delta, steps)
-    return parameters, huber(curve(parameters, x)[0] - y)
+        for widest, steps in stages:
+            stage = max(delta, widest)
+            parameters = _descend(curve, parameters, x, y, low, high, stage, steps)
+    return parameters, huber(curve(parameters, x)[0] - y, delta)
 
 
 def _descend(

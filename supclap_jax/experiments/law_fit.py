@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from supclap_jax.evaluate.bootstrap import Estimate
-from supclap_jax.experiments.huber import EXACTLY, ROUGHLY, minimise
+from supclap_jax.experiments.huber import DELTA, EXACTLY, ROUGHLY, minimise
 from supclap_jax.experiments.laws import LAWS, Law
 
 _CELLS = 8  # of the grid, refined
@@ -55,7 +55,9 @@ class Fit(NamedTuple):
         return [Estimate(y[0], y[1:]) for y in self.unit_y * np.exp(log_y.T)]
 
 
-def fit(law: str, x: np.ndarray, y: np.ndarray, *, resamples: int, seed: int) -> Fit:
+def fit(
+    law: str, x: np.ndarray, y: np.ndarray, *, resamples: int, seed: int, delta: float = DELTA
+) -> Fit:
     """Fits a law.
 
     Args:
@@ -64,6 +66,7 @@ def fit(law: str, x: np.ndarray, y: np.ndarray, *, resamples: int, seed: int) ->
       y: `[points]`, above 0.
       resamples: for the intervals.
       seed: of their draws.
+      delta: of the Huber loss of log y.
 
     Raises:
       ValueError: the shapes differ, or there are not more points than coefficients.
@@ -82,14 +85,14 @@ def fit(law: str, x: np.ndarray, y: np.ndarray, *, resamples: int, seed: int) ->
     unit_x, unit_y = x.min(axis=0), np.exp(np.log(y).mean())
     log_x, log_y = np.log(x / unit_x), np.log(y / unit_y)
 
-    best = _search(form, log_x, log_y[None])
+    best = _search(form, log_x, log_y[None], delta)
     fitted = form.curve(best, log_x)[0][0]
     residuals = log_y - fitted
     kept = residuals[np.argsort(np.abs(residuals))[len(form.names) :]]
     rng = np.random.default_rng(seed)
     strength = np.sqrt(freedom / rng.chisquare(freedom, (resamples, 1)))
     drawn = strength * rng.choice(kept, (resamples, 1 + count))
-    parameters = np.concatenate([best, _search(form, log_x, fitted + drawn[:, 1:])])
+    parameters = np.concatenate([best, _search(form, log_x, fitted + drawn[:, 1:], delta)])
     error = float(np.sqrt(np.sum(residuals**2) / freedom))
     return Fit(form, unit_x, float(unit_y), parameters, drawn[:, 0], error)
 
@@ -115,23 +118,23 @@ def compute_optimal(fit: Fit, budgets: np.ndarray) -> list[dict[str, Estimate]]:
     return found
 
 
-def _search(law: Law, log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
+def _search(law: Law, log_x: np.ndarray, log_y: np.ndarray, delta: float) -> np.ndarray:
     """The global minima `[n, p]` for the points `log_y [n, points]`."""
     cells = len(law.grid)
     rows = max(1, _AT_ONCE // cells)
     found = [
-        _best_of_grid(law, log_x, log_y[start : start + rows])
+        _best_of_grid(law, log_x, log_y[start : start + rows], delta)
         for start in range(0, len(log_y), rows)
     ]
     return np.concatenate(found)
 
 
-def _best_of_grid(law: Law, log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
+def _best_of_grid(law: Law, log_x: np.ndarray, log_y: np.ndarray, delta: float) -> np.ndarray:
     sets, cells = len(log_y), len(law.grid)
     starts = np.tile(law.grid, (sets, 1))
     low, high = (np.where(law.held, starts, bound) for bound in (law.low, law.high))
     repeated = np.repeat(log_y, cells, axis=0)
-    inner, loss = minimise(law.curve, starts, log_x, repeated, low, high, ROUGHLY)
+    inner, loss = minimise(law.curve, starts, log_x, repeated, low, high, ROUGHLY, delta)
     kept = min(_CELLS, cells)
     best = np.argsort(loss.reshape(sets, cells), axis=1)[:, :kept]
     starts = np.take_along_axis(inner.reshape(sets, cells, -1), best[:, :, None], axis=1)
@@ -143,6 +146,7 @@ def _best_of_grid(law: Law, log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
         law.low,
         law.high,
         EXACTLY,
+        delta,
     )
     winner = loss.reshape(sets, kept).argmin(axis=1)
     return refined.reshape(sets, kept, -1)[np.arange(sets), winner]

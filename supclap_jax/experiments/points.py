@@ -41,7 +41,7 @@ class Points(NamedTuple):
       x: `[points, columns]`, above 0.
       y: `[points]`, above 0.
       held_x, held_y: the same of the rows held out.
-      rows: of the file that the conditions let through, less those held out.
+      rows: of the file that the conditions let through, less those held out; with a frontier, too.
     """
 
     x_columns: tuple[str, ...]
@@ -104,7 +104,8 @@ def read_points(
 def frontier(points: Points, bins: int) -> Points:
     """The lowest y of each of `bins` equal bins of log x, placed at the bin's centre.
 
-    A bin without points is left out. The last bin holds its upper end, and rows held out stay.
+    So published laws of image-text models are fitted (Cherti et al., arXiv 2212.07143). A bin
+    without points is left out; the last bin holds its upper end; rows held out stay as they are.
 
     Raises:
       ConfigError: x has two columns, or there are too few bins.
@@ -121,9 +122,7 @@ def frontier(points: Points, bins: int) -> Points:
         for number in np.unique(place)
     ]
     centres = np.exp((edges[:-1] + edges[1:]) / 2)
-    return points._replace(
-        x=centres[place[best], None], y=points.y[best], rows=[points.rows[row] for row in best]
-    )
+    return points._replace(x=centres[place[best], None], y=points.y[best])
 
 
 def check_points(points: Points, coefficients: int) -> None:
