@@ -1,4 +1,4 @@
-"""Fits a scaling law to runs: coefficients and predictions with 95 % intervals."""
+"""Fits a scaling law to runs, and predicts others, with intervals."""
 
 import argparse
 import json
@@ -72,10 +72,11 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.files import write_whole
 
     columns, budgets = options.x.split(","), _budgets(options)
-    if len(columns) != LAWS[options.law].columns:
+    law = LAWS[options.law]
+    if len(columns) != law.columns:
         raise ConfigError(
-            f"--x names {len(columns)} columns; the law {options.law}, {LAWS[options.law].formula},"
-            f" takes {LAWS[options.law].columns}"
+            f"--x={options.x} with --law={options.law}; {law.formula} takes {law.columns} "
+            f"column{'s' if law.columns > 1 else ''}"
         )
     if options.resamples < 40 or options.seed < 0:
         raise ConfigError(
@@ -85,12 +86,11 @@ def run(options: argparse.Namespace) -> None:
     points = read_points(
         options.points, columns, options.y, where=options.where, hold_out=options.hold_out
     )
-    coefficients = len(LAWS[options.law].names)
-    check_points(points, coefficients)
+    check_points(points, len(law.names))
     delta = DELTA
     if options.frontier is not None:
         points = frontier(points, options.frontier)
-        check_points(points, coefficients)
+        check_points(points, len(law.names))
         delta = LEAST_SQUARES  # few points, off by where they lie in their bins, none of them wrong
     fitted = fit(
         options.law,

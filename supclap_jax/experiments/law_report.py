@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from supclap_jax.config.fields import FIELDS
-from supclap_jax.evaluate.bootstrap import interval
+from supclap_jax.evaluate.bootstrap import Estimate, interval
 from supclap_jax.experiments.law_fit import Fit, compute_optimal
 from supclap_jax.experiments.points import Points, Row, count_points, number_of
 
@@ -78,23 +78,13 @@ def warnings(fit: Fit, points: Points) -> list[str]:
             f"{count} points for {coefficients} coefficients: with fewer than {coefficients + 2} "
             "the fit follows the noise"
         )
-    for name, value, low, high in zip(
-        fit.law.names, fit.parameters[0], fit.law.low, fit.law.high, strict=True
-    ):
-        edges = {"c": (high,), **dict.fromkeys(fit.law.exponents, (low, high))}.get(name, ())
-        if any(np.isclose(value, edge, rtol=1e-3, atol=0) for edge in edges):
-            found.append(
-                f"{name} is at the edge of where it is sought ({low:g} to {high:g}"
-                f"{' times the smallest x' if name == 'c' else ''}): the points do not determine "
-                "it, or follow another law"
-            )
     inside = (points.held_x >= points.x.min(axis=0)) & (points.held_x <= points.x.max(axis=0))
     if within := int(inside.all(axis=1).sum()):
         found.append(
             f"{within} of {len(points.held_y)} held-out points lie inside the fitted range: they "
             "do not test what the law says of larger runs"
         )
-    return [*found, *_repeated_epochs(points.rows), *_learning_rates(points)]
+    return [*found, *_edges(fit), *_repeated_epochs(points.rows), *_learning_rates(points)]
 
 
 def formula_of(report: dict) -> str:
@@ -146,6 +136,22 @@ def tables(report: dict) -> list[Table]:
             best.add_row(f"{row['budget']:.4g}", *(_cell(row[name]) for name in ("n", "d", "y")))
         shown.append(best)
     return shown
+
+
+def _edges(fit: Fit) -> list[str]:
+    found = []
+    for place, name in enumerate(fit.law.names):
+        low, high = float(fit.law.low[place]), float(fit.law.high[place])
+        edges = {"c": (high,), **dict.fromkeys(fit.law.exponents, (low, high))}.get(name, ())
+        value, *resampled = fit.parameters[:, place]
+        reached = interval(Estimate(value, resampled)).values()
+        if any(np.isclose(one, edge, rtol=1e-3) for one in reached for edge in edges):
+            unit = " times the smallest x" if name == "c" else ""
+            found.append(
+                f"{name} or its interval is at the edge of where it is sought, {low:g} to {high:g}"
+                f"{unit}: the points do not determine it, or follow another law"
+            )
+    return found
 
 
 def _repeated_epochs(rows: Sequence[Row]) -> list[str]:

@@ -56,9 +56,8 @@ class Law:
         """
         found = {name: parameters[..., place] for place, name in enumerate(self.names)}
         shift = found.get("c", np.zeros(()))
-        powers = [name for name in self.names if name in self.exponents]
-        factors = [name for name in ("a", "b") if name in found and name not in powers]
-        for factor, power, unit in zip(factors, powers, unit_x, strict=True):
+        factors = [name for name in ("a", "b") if name in {*self.names} - {*self.exponents}]
+        for factor, power, unit in zip(factors, self.exponents, unit_x, strict=True):
             found[factor] = unit_y * np.exp(found[factor]) * (unit * (1 + shift)) ** found[power]
         if "e" in found:
             found["e"] = unit_y * found["e"]

@@ -17,6 +17,7 @@ COMMANDS = [
     "config",
     "evaluate",
     "export-weights",
+    "fit",
     "plan",
     "prepare",
     "status",
