@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from supclap_jax.evaluate.bootstrap import interval
 from supclap_jax.experiments.law_fit import Fit
@@ -54,12 +54,15 @@ def law_figure(report: dict, fit: Fit, points: Points) -> bytes:
                 )
                 _curve(axes, fit, part, colour, f"{points.x_columns[0]} {size:.3g}")
         axes.set(xscale="log", yscale="log", xlabel=points.x_columns[-1], ylabel=points.y_column)
-        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        low, high = axes.get_ylim()
+        if high < 10 * low:  # powers of ten say too little
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title(formula_of(report))
         if len(points.held_y):
             axes.plot([], [], "o", color="#37352f", markerfacecolor="none", label="held out")
-        axes.legend()
+        axes.legend(title="band: 95 % of runs")
         content = io.BytesIO()
         figure.savefig(content, dpi=150)
     return content.getvalue()

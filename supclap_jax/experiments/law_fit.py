@@ -6,9 +6,10 @@ refined with all of them free, whatever the points, so no start decides.
 
 Intervals are percentiles over resamples, 95 %. A ladder is a design of few points, and without its
 ends it says little; so x stays, and noise is drawn anew: residuals of log y, put on the fitted law
-at random. A fit of p coefficients makes p residuals next to nothing, whatever the noise; they are
-left out. How strong the noise is, n points say only so well: each resample draws its strength,
-`sqrt((n - p) / chi2(n - p))` times the measured one, which turns normal intervals into Student's.
+at random and with either sign. A fit of p coefficients makes p residuals next to nothing, whatever
+the noise; they are left out. How strong the noise is, n points say only roughly: each resample
+draws its strength, `sqrt((n - p) / chi2(n - p))` times the measured one, which turns normal
+intervals into Student's.
 """
 
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def fit(
     kept = residuals[np.argsort(np.abs(residuals))[len(form.names) :]]
     rng = np.random.default_rng(seed)
     strength = np.sqrt(freedom / rng.chisquare(freedom, (resamples, 1)))
-    drawn = strength * rng.choice(kept, (resamples, 1 + count))
+    drawn = strength * rng.choice([*kept, *-kept], (resamples, 1 + count))
     parameters = np.concatenate([best, _search(form, log_x, fitted + drawn[:, 1:], delta)])
     error = float(np.sqrt(np.sum(residuals**2) / freedom))
     return Fit(form, unit_x, float(unit_y), parameters, drawn[:, 0], error)

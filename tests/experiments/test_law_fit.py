@@ -129,15 +129,27 @@ def test_intervals_of_least_squares_are_students():
     np.testing.assert_allclose(np.mean(ratios, axis=0), 1, atol=0.06)
 
 
-@pytest.mark.parametrize(("law", "ladders"), [("power", 60), ("saturating", 15)])
-def test_intervals_hold_what_they_promise(law, ladders):
-    """Roughly, here; `benchmarks/laws.py` measures it."""
+def test_intervals_hold_what_they_promise():
+    """Of 100 at 95 %, fewer than 88 hold once in 700 times; `benchmarks/laws.py` has more."""
     held = 0
-    for seed in range(ladders):
-        x, y, truth = points_of(law, noise=0.02, seed=seed)
-        b = interval(fit(law, x, y, resamples=100, seed=seed).coefficients["b"])
+    for seed in range(100):
+        x, y, truth = points_of("power", noise=0.02, seed=seed)
+        b = interval(fit("power", x, y, resamples=100, seed=seed).coefficients["b"])
         held += b["low"] <= truth["b"] <= b["high"]
-    assert 0.87 * ladders <= held <= ladders
+    assert held >= 88
+
+
+def test_three_points_say_little():
+    """They leave one residual, and Student's t with one degree of freedom reaches far."""
+    x, truth = np.geomspace(1, 1000, 3), 0.3
+    held = 0
+    for seed in range(20):
+        noise = 0.02 * np.random.default_rng(seed).normal(size=3)
+        found = fit("power", x, x**-truth * np.exp(noise), resamples=100, seed=0)
+        b = interval(found.coefficients["b"])
+        assert b["low"] < b["value"] < b["high"]
+        held += b["low"] <= truth <= b["high"]
+    assert held >= 16
 
 
 def test_seeds_that_repeat_are_runs_of_their_own():
