@@ -120,14 +120,17 @@ def promises(law: str, ladders: int, resamples: int) -> dict:
 
 
 def seconds() -> float:
-    """Of one fit of the law with two columns to 30 points, 1,000 resamples."""
+    """Of one fit of the law with two columns to 30 points, 1,000 resamples: the best of three."""
     n, d = np.meshgrid(np.geomspace(1e5, 5e6, 6), np.geomspace(1e4, 1.6e5, 5))
     x = np.stack([n.ravel(), d.ravel()], axis=-1)
     y = FORMULAS["chinchilla"](*x.T, e=0.8, a=30, b=60, alpha=0.35, beta=0.45)
     noise = np.exp(0.02 * np.random.default_rng(0).normal(size=len(y)))
-    start = time.perf_counter()
-    fit("chinchilla", x, y * noise, resamples=1000, seed=0)
-    return time.perf_counter() - start
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        fit("chinchilla", x, y * noise, resamples=1000, seed=0)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def published() -> dict:
