@@ -18,6 +18,7 @@ COMMANDS = [
     "config",
     "evaluate",
     "export-weights",
+    "fit",
     "plan",
     "prepare",
     "status",
