@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def test_a_wrong_number_and_another_machine_are_said(tmp_path):
 def test_towers_are_as_the_step_has_them(monkeypatch):
     """Dtype, attention and remat of the config reach the module."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from accelerator_parts.encoders import tower_module
-    from inputs import recipe
+    tower_module = import_module("accelerator_parts.encoders").tower_module
+    recipe = import_module("inputs").recipe
 
     given = {"compute_dtype": "bfloat16", "attention": "cudnn", "remat": "full"}
     config = recipe("audiocaps", "info_nce", **given)
@@ -98,7 +99,8 @@ def test_towers_are_as_the_step_has_them(monkeypatch):
 def test_what_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
     """A slow case of one kind leaves time for another; short memory stays as it is."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from accelerator_parts.rows import SHORT, Case, OutOfMemory, Rows
+    rows_module = import_module("accelerator_parts.rows")
+    Case, Rows = rows_module.Case, rows_module.Rows
 
     def fail(error):
         raise error
@@ -107,7 +109,7 @@ def test_what_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
         works = {"ms": 1.0}
         broken = lambda: works if mended else fail(ValueError("no kernel"))  # noqa: E731
         yield Case({"what": "broken"}, broken, lambda: 0.0)
-        yield Case({"what": "large"}, lambda: fail(OutOfMemory()), lambda: 0.0)
+        yield Case({"what": "large"}, lambda: fail(rows_module.OutOfMemory()), lambda: 0.0)
         yield Case({"what": "long"}, lambda: works, lambda: 1e9)
         yield Case({"what": "short"}, lambda: works, lambda: 0.0)
 
@@ -121,7 +123,7 @@ def test_what_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
     again = rows()
     again.measure(cases(mended=True), seconds=5)
     assert again.find(what="broken") == {"what": "broken", "ms": 1.0}
-    assert again.find(what="large")["failed"] == SHORT
+    assert again.find(what="large")["failed"] == rows_module.SHORT
     assert not again.failed
     assert not json.loads((tmp_path / "part.json").read_text())["complete"]
     with pytest.raises(SystemExit, match="choose another folder"):

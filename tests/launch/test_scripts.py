@@ -26,6 +26,7 @@ FLAGS = [
 ]
 PRINTED = {
     "slurm": ["launch/slurm.sbatch", "--dry-run", *FLAGS],
+    "sweep": ["launch/sweep.sbatch", "--dry-run", "configs/sweeps/variants.py", "--out=/shared/a b"],
     "tpu_vm": ["launch/tpu_vm.sh", "--dry-run", "pod", "us-east5-b", *FLAGS],
 }
 
@@ -64,6 +65,13 @@ def test_dry_runs_print_what_was_reviewed(name):
 
 def test_slurm_tasks_train():
     assert_trains(shlex.split(bash(*PRINTED["slurm"]).stdout))
+
+
+def test_parts_of_an_array_run_the_sweep():
+    variables = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}
+    command = shlex.split(bash(*PRINTED["sweep"], **variables).stdout)
+    options = parse(command[command.index("sweep") :])
+    assert (options.index, options.of, str(options.out)) == (3, 8, "/shared/a b")
 
 
 def test_tpu_workers_get_the_committed_files_and_the_flags(tmp_path):

@@ -1,5 +1,6 @@
 """`launch/slurm.sbatch` under a real SLURM: two tasks, preempted, requeued, finished."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -88,3 +89,26 @@ def test_preempted_it_goes_back_into_the_queue_and_ends_as_undisturbed(
     config.update_from_flattened_dict(OPTIONS)
     train(config, tmp_path / "alone")
     assert losses(workdir) == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
+
+
+SWEEP = """
+from supclap_jax.experiments.sweep_file import SweepRun
+
+def get_sweep():
+    for seed in range(3):
+        yield SweepRun(f"seed-{seed}", RECIPE, {"seed": seed, "data.path": DATA, "total_steps": 2})
+"""
+
+
+def test_an_array_does_every_run_of_a_sweep_once(slurm, soundscape, tmp_path):
+    file, out = tmp_path / "seeds.py", tmp_path / "out"
+    names = {"RECIPE": f"{ROOT}/tests/tiny.py:info_nce", "DATA": str(soundscape)}
+    file.write_text("".join(f"{name} = {x!r}\n" for name, x in names.items()) + SWEEP)
+    options = ["--array=0-1", "--ntasks=1", f"--output={tmp_path}/%a.log"]
+    job = slurm("sbatch", "--parsable", *options, "launch/sweep.sbatch", str(file), f"--out={out}")
+    wait_until(lambda: not slurm("squeue", "--noheader", "--job", job), tmp_path / "0.log")
+    with (out / "results.csv").open() as results:
+        rows = {row["name"]: row["exit_code"] for row in csv.DictReader(results)}
+    assert rows == {f"seed-{seed}": "0" for seed in range(3)}
+    logs = [(tmp_path / f"{part}.log").read_text() for part in range(2)]
+    assert [log.count(": done") for log in logs] == [2, 1]
