@@ -7,10 +7,11 @@ from pathlib import Path
 from supclap_jax.errors import CannotWrite, ConfigError
 
 EXAMPLE = """\
-supclap fit --points=runs/ladder --x=flops --y=entropy --law=saturating --hold-out='flops > 1e16'
+supclap fit --points=runs/ladder --x=flops --y=entropy_text_to_audio --law=saturating \\
+    --hold-out='flops > 1e16'
 supclap fit --points=runs.csv --x=gmacs_total --y=imagenet_error --law=power --frontier=5
-supclap fit --points=runs/ladder --x=parameters,clips --y=entropy --law=chinchilla \\
-    --where='seed == 0' --budgets=1e12,1e13 --json=law.json --figure=law.png
+supclap fit --points=runs/ladder --x=encoder_parameters,clips_seen --y=entropy_text_to_audio \\
+    --law=chinchilla --where='seed == 0' --budgets=1e12,1e13 --json=law.json --figure=law.png
 """
 
 
