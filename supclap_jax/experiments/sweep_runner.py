@@ -12,6 +12,7 @@ from pathlib import Path
 from supclap_jax.errors import CannotWrite, ConfigError, Diverged, Interrupted
 from supclap_jax.experiments.sweep_file import Planned, workdir_of
 from supclap_jax.files import write_whole
+from supclap_jax.runs.processes import collected_signals
 
 POLL = 0.2  # seconds
 
@@ -39,7 +40,7 @@ def run_sweep(
     """
     waiting = [plan for plan in planned if _is_to_run(out, plan)]
     running: dict[str, subprocess.Popen] = {}
-    with _signals() as received:
+    with collected_signals() as received:
         try:
             while (waiting or running) and not received:
                 for plan in _ready(waiting, planned, out)[: jobs - len(running)]:
@@ -156,21 +157,3 @@ def _write_code(out: Path, name: str, code: int) -> None:
 
 def _code_file(out: Path, name: str) -> Path:
     return out / "logs" / f"{name}.code"
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second one acts as usual."""
-    received, previous = [], {}
-
-    def receive(number, frame):
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

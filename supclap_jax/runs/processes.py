@@ -76,14 +76,20 @@ def ending_with_the_others():
 def stop_signals():
     """Yields `stop(step)`: the signal to stop for after this step, the same for all processes.
 
-    A process of its own catches SIGTERM and SIGINT; a second one kills as usual. Of several, JAX
-    catches the SIGTERM of any one and names the next step that all can stop at.
+    A process of its own catches SIGTERM and SIGINT. Of several, JAX catches the SIGTERM of any one
+    and names the next step that all can stop at.
     """
     if jax.process_count() > 1:
         yield lambda step: multihost_utils.reached_preemption_sync_point(step) and signal.SIGTERM
         return
-    received = []
-    previous = {}
+    with collected_signals() as received:
+        yield lambda step: next(iter(received), None)
+
+
+@contextmanager
+def collected_signals():
+    """Yields a list, to which SIGTERM and SIGINT are added; a second one of a kind acts as usual."""
+    received, previous = [], {}
 
     def receive(number, frame):
         received.append(number)
@@ -92,7 +98,7 @@ def stop_signals():
     for number in (signal.SIGTERM, signal.SIGINT):
         previous[number] = signal.signal(number, receive)
     try:
-        yield lambda step: next(iter(received), None)
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -26,7 +26,12 @@ FLAGS = [
 ]
 PRINTED = {
     "slurm": ["launch/slurm.sbatch", "--dry-run", *FLAGS],
-    "sweep": ["launch/sweep.sbatch", "--dry-run", "configs/sweeps/variants.py", "--out=/shared/a b"],
+    "sweep": [
+        "launch/sweep.sbatch",
+        "--dry-run",
+        "configs/sweeps/variants.py",
+        "--out=/shared/a b",
+    ],
     "tpu_vm": ["launch/tpu_vm.sh", "--dry-run", "pod", "us-east5-b", *FLAGS],
 }
 
