@@ -104,32 +104,33 @@ def _run(everything: list, chosen: list, options: argparse.Namespace) -> None:
     from rich.live import Live
 
     from supclap_jax.console import console
-    from supclap_jax.experiments.sweep_results import table, write_results
+    from supclap_jax.experiments.sweep_results import Results, table
     from supclap_jax.experiments.sweep_runner import alone, run_sweep
 
-    shown = {}
+    results, told = Results(everything, options.out), {}
 
     def show(states: dict[str, str]) -> None:
-        for name, state in states.items():
-            if shown.get(name) != state:
-                shown[name] = state
-                if not console.is_terminal and state != "waiting":
-                    console.print(f"{name}: {state}", soft_wrap=True)
-                if state == "done" or state.startswith("failed"):
-                    write_results(everything, options.out)
-        live.update(table(chosen, options.out, states))
+        changed = {name: state for name, state in states.items() if told.get(name) != state}
+        told.update(changed)
+        if any(state == "done" or state.startswith("failed") for state in changed.values()):
+            results.write()
+        if console.is_terminal:
+            live.update(table(chosen, options.out, states))
+            return
+        for name, state in changed.items():
+            if state != "waiting":
+                console.print(f"{name}: {state}", soft_wrap=True)
 
     try:
-        with alone(options.out, options.index or 0, options.of or 1):
+        with alone(options.out, options.index or 0, options.of or 1) as locks:
             with Live(console=console, auto_refresh=console.is_terminal, transient=True) as live:
-                states = run_sweep(chosen, options.out, options.jobs, show)
-            console.print(table(chosen, options.out, states))
-            path = write_results(everything, options.out)
+                states = run_sweep(chosen, options.out, options.jobs, show, locks)
+            results.write()
     except OSError as error:
         raise CannotWrite(f"cannot write in {options.out}: {error}") from error
-    failed = [name for name, state in states.items() if "failed" in state]
-    for name in failed:
+    console.print(table(chosen, options.out, states))
+    for name in (name for name, state in states.items() if "failed" in state):
         log = options.out / "logs" / f"{name}.log"
         said = log.read_text().splitlines() if log.is_file() else []
         console.print(f"{name}: {said[-1] if said else states[name]}", soft_wrap=True)
-    console.print(f"Written: {path}", soft_wrap=True)
+    console.print(f"Written: {results.path}", soft_wrap=True)

@@ -27,23 +27,20 @@ from supclap_jax.train.step import make_train_step
 TIMED_STEPS = 3
 
 
-def training_cost(config: ConfigDict, training_clips: int | None) -> dict:
+def training_cost(config: ConfigDict) -> dict[str, int]:
     """What training takes from the beginning to `total_steps`, whatever it branches from.
 
     Returns:
       "encoder_parameters", of both towers without their embedding tables; "parameters", all of the
-      dual encoder; "steps"; "clips_seen"; "epochs", None where the number of clips is not known;
-      "flops", of all steps.
+      dual encoder; "steps"; "clips_seen"; "flops", of all steps.
     """
     params = abstract_states(config, make_mesh(1, config.batch_size)).dual.params
     towers = {tower: params[tower] for tower in TOWERS}
-    seen = config.total_steps * config.batch_size
     return {
         "encoder_parameters": _count(towers, lambda path: path[-1].key != "embedding"),
         "parameters": _count(params, lambda path: True),
         "steps": config.total_steps,
-        "clips_seen": seen,
-        "epochs": seen / training_clips if training_clips else None,
+        "clips_seen": config.total_steps * config.batch_size,
         "flops": config.total_steps * sum(train_step_flops(config).values()),
     }
 
@@ -78,11 +75,11 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
             per_step[shape] = _least_seconds(config, topology) if topology else _measured(config)
         if config.data.path not in clips:
             clips[config.data.path] = _training_clips(config)
-        cost = training_cost(config, clips[config.data.path])
+        cost, count = training_cost(config), clips[config.data.path]
         own = config.total_steps - (run.branch_step or 0)
         flops = cost["flops"] / config.total_steps * own
         seconds = own * per_step[shape]
-        epochs = "" if cost["epochs"] is None else f"{cost['epochs']:.3g}"
+        epochs = f"{cost['clips_seen'] / count:.3g}" if count else ""
         counts = (f"{cost[key]:,}" for key in ("encoder_parameters", "parameters"))
         shown.add_row(
             run.name, *counts, f"{own:,}", f"{own * config.batch_size:,}", epochs,

@@ -27,31 +27,45 @@ LAST = {  # column -> metric of the last step
 }
 
 
-def write_results(planned: list[Planned], out: Path) -> Path:
-    """Writes `out/results.csv` anew, with a row for every run of the sweep that has ended.
+class Results:
+    """The file `out/results.csv`, a row for every run of the sweep that has ended.
 
     A row has the run's name; "argument", the recipe's, where that varies in the sweep, and every
-    config value that does, by its key; what training
-    took (`costs.training_cost`) and seconds; entropies, R@1 in percent and zero-shot accuracy with
-    the ends of their intervals (`_low`, `_high`); distance, radii and contraction of the last step;
-    and the exit code. What a run does not have is empty.
-
-    Raises:
-      OSError: it cannot be written.
+    config value that does, by its key; what training took (`costs.training_cost`), epochs and
+    seconds; entropies, R@1 in percent and zero-shot accuracy with the ends of their intervals
+    (`_low`, `_high`); distance, radii and contraction of the last step; and the exit code. What a
+    run does not have is empty.
     """
-    varying = _varying(planned)
-    path = out / FILE
-    with (out / "results.lock").open("a") as lock:  # parts of an array write the same file
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = [plan for plan in planned if exit_code(out, plan.run.name) is not None]
-        rows = [_row(plan, out, varying) for plan in ended]
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns or ["name"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(path, text.getvalue())
-    return path
+
+    def __init__(self, planned: list[Planned], out: Path):
+        self.path = out / FILE
+        self._planned, self._out, self._varying = planned, out, _varying(planned)
+        self._costs: dict[str, dict] = {}
+
+    def write(self) -> None:
+        """Anew, from the folders of the runs.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        with (self._out / "results.lock").open("a") as lock:  # parts of an array write it, too
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            codes = {plan.run.name: exit_code(self._out, plan.run.name) for plan in self._planned}
+            rows = [self._row(p) for p in self._planned if codes[p.run.name] is not None]
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns or ["name"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_whole(self.path, text.getvalue())
+
+    def _row(self, plan: Planned) -> dict:
+        name = plan.run.name
+        if name not in self._costs:
+            self._costs[name] = training_cost(plan.config)
+        settings = configs.flatten(plan.config) | {"argument": _argument(plan)}
+        row = {"name": name, **{key: settings[key] for key in self._varying}, **self._costs[name]}
+        return row | _found(self._out, plan, row["clips_seen"])
 
 
 def table(planned: list[Planned], out: Path, states: dict[str, str]) -> Table:
@@ -73,14 +87,10 @@ def table(planned: list[Planned], out: Path, states: dict[str, str]) -> Table:
     return shown
 
 
-def _row(plan: Planned, out: Path, varying: list[str]) -> dict:
+def _found(out: Path, plan: Planned, clips_seen: int) -> dict:
     workdir = workdir_of(out, plan.run.name)
-    values = configs.flatten(plan.config)
-    values["argument"] = plan.run.recipe.partition(":")[2]
-    row = {"name": plan.run.name, **{key: values[key] for key in varying}}
-    row |= training_cost(plan.config, _training_clips(workdir))
-    row["seconds"] = _seconds(workdir)
-    report = _report(workdir)
+    report, clips = _report(workdir), _training_clips(workdir)
+    row = {"epochs": clips_seen / clips if clips else None, "seconds": _seconds(workdir)}
     for direction in DIRECTIONS:
         recalls = report.get("retrieval", {}).get(direction, {})
         row |= _interval(f"entropy_{direction}", report.get("entropy", {}).get(direction))
@@ -92,6 +102,10 @@ def _row(plan: Planned, out: Path, varying: list[str]) -> dict:
     return row | {"exit_code": exit_code(out, plan.run.name)}
 
 
+def _argument(plan: Planned) -> str:
+    return plan.run.recipe.partition(":")[2]
+
+
 def _interval(name: str, estimate: dict | None) -> dict:
     estimate = estimate or {}
     ends = {f"{name}_{end}": estimate.get(end) for end in ("low", "high")}
@@ -101,7 +115,7 @@ def _interval(name: str, estimate: dict | None) -> dict:
 def _varying(planned: list[Planned]) -> list[str]:
     """Keys of the config that are not the same in all runs, but where they branch from."""
     flat = [configs.flatten(plan.config) for plan in planned]
-    arguments = {plan.run.recipe.partition(":")[2] for plan in planned}
+    arguments = set(map(_argument, planned))
     return ["argument"] * (len(arguments) > 1) + [
         key
         for key in flat[0]

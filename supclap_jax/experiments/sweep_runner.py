@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError, Diverged, Interrupted
@@ -14,11 +14,15 @@ from supclap_jax.experiments.sweep_file import Planned, workdir_of
 from supclap_jax.files import write_whole
 from supclap_jax.runs.processes import collected_signals
 
-POLL = 0.2  # seconds
+POLL, REFRESH = 0.2, 2.0  # seconds
 
 
 def run_sweep(
-    planned: list[Planned], out: Path, jobs: int, on_change: Callable[[dict[str, str]], None]
+    planned: list[Planned],
+    out: Path,
+    jobs: int,
+    on_change: Callable[[dict[str, str]], None],
+    locks: Sequence[int] = (),
 ) -> dict[str, str]:
     """Runs, in order, what is not done, and returns when all are done or have failed.
 
@@ -29,7 +33,8 @@ def run_sweep(
       planned: the runs, trunks first.
       out: folder of the sweep.
       jobs: how many at a time.
-      on_change: called with `states` several times a second.
+      on_change: called with `states` when one changes, and every two seconds.
+      locks: of `alone`, which the runs hold too, should this process be killed.
 
     Returns:
       As `states`.
@@ -40,11 +45,12 @@ def run_sweep(
     """
     waiting = [plan for plan in planned if _is_to_run(out, plan)]
     running: dict[str, subprocess.Popen] = {}
+    told, when = None, 0.0
     with collected_signals() as received:
         try:
             while (waiting or running) and not received:
                 for plan in _ready(waiting, planned, out)[: jobs - len(running)]:
-                    running[plan.run.name] = _start(plan, out)
+                    running[plan.run.name] = _start(plan, out, locks)
                     waiting.remove(plan)
                 ended = {name: process for name, process in running.items() if _ended(process)}
                 for name, process in ended.items():
@@ -52,7 +58,10 @@ def run_sweep(
                     del running[name]
                 if not running and not _ready(waiting, planned, out):
                     break  # what is left needs a trunk that failed
-                on_change(states(planned, out, running))
+                now = states(planned, out, running)
+                if now != told or time.monotonic() > when + REFRESH:
+                    on_change(now)
+                    told, when = now, time.monotonic()
                 time.sleep(POLL)
         finally:
             _stop(running)
@@ -87,8 +96,11 @@ def exit_code(out: Path, name: str) -> int | None:
 
 
 @contextlib.contextmanager
-def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[None]:
-    """Holds the folder of a sweep, or this part of it; dies with the process.
+def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[tuple[int, int]]:
+    """Holds the folder of a sweep, or this part of it, as long as this process and its runs live.
+
+    Yields:
+      Descriptors of the locks, for `run_sweep`.
 
     Raises:
       ConfigError: another sweep holds it.
@@ -102,11 +114,12 @@ def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[None]:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                f"another sweep runs in {out}; wait for it, or choose another --out"
+                f"another sweep, or a run that a killed one has left, is at work in {out}; wait "
+                "for it, end it, or choose another --out"
             ) from error
         except OSError as error:
             raise CannotWrite(f"cannot write in {out}: {error}") from error
-        yield
+        yield whole.fileno(), part.fileno()
 
 
 def _is_to_run(out: Path, plan: Planned) -> bool:
@@ -123,7 +136,7 @@ def _ready(waiting: list[Planned], planned: list[Planned], out: Path) -> list[Pl
     ]
 
 
-def _start(plan: Planned, out: Path) -> subprocess.Popen:
+def _start(plan: Planned, out: Path, locks: Sequence[int]) -> subprocess.Popen:
     """In a session of its own, so that Ctrl-C reaches the sweep alone."""
     workdir, code = workdir_of(out, plan.run.name), _code_file(out, plan.run.name)
     code.unlink(missing_ok=True)
@@ -131,8 +144,9 @@ def _start(plan: Planned, out: Path) -> subprocess.Popen:
     workdir.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "supclap_jax.cli", "train", f"--workdir={workdir}"]
     with code.with_suffix(".log").open("a") as log:
+        output = {"stdout": log, "stderr": log}
         return subprocess.Popen(
-            [*command, *plan.flags], stdout=log, stderr=log, start_new_session=True
+            [*command, *plan.flags], start_new_session=True, pass_fds=locks, **output
         )
 
 

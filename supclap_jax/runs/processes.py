@@ -88,7 +88,7 @@ def stop_signals():
 
 @contextmanager
 def collected_signals():
-    """Yields a list, to which SIGTERM and SIGINT are added; a second one of a kind acts as usual."""
+    """Yields a list that SIGTERM and SIGINT are added to; a second one of a kind acts as usual."""
     received, previous = [], {}
 
     def receive(number, frame):

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from supclap_jax.cli.main import main
-from supclap_jax.experiments.sweep_file import read_sweep, workdir_of
-from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.experiments.sweep_file import workdir_of
 from supclap_jax.runs.run import Run
 from tests import tiny
 
@@ -50,27 +50,43 @@ def start(file, out):
     return subprocess.Popen(command, start_new_session=True, **pipe)
 
 
-@pytest.fixture(scope="module")
-def swept(file, tmp_path_factory):
-    """The folder of a sweep that was stopped in its first run and then ended, with what it said."""
-    out = tmp_path_factory.mktemp("swept") / "out"
-    process = start(file, out)
-    trunk = workdir_of(out, "trunk")
-    deadline = time.monotonic() + 600
-    while max((line["step"] for line in read_metrics(trunk)), default=0) < 5:
+def wait_for_steps(process, out, starts):
+    """Until the trunk has been started so many times, and has made some steps since."""
+    run, deadline = Run(workdir_of(out, "trunk")), time.monotonic() + 600
+    while True:
+        begun = [line["step"] for line in run.history if line["event"] == "start"]
+        done = max((line["step"] for line in run.metrics()), default=0)
+        if len(begun) == starts and done >= begun[-1] + 3:
+            return
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+
+
+def end(process, code):
     said, _ = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.SIGINT, said
-    assert "the same command goes on" in said
-    assert not (out / "results.csv").exists()
+    assert process.returncode == code, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def swept(file, tmp_path_factory):
+    """The folder of a sweep that was killed, then stopped, then ended; with what it said."""
+    out = tmp_path_factory.mktemp("swept") / "out"
+    process = start(file, out)
+    wait_for_steps(process, out, starts=1)
+    (left,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.communicate()
+    assert "is at work in" in end(start(file, out), 2)  # the run, which goes on alone
+    os.killpg(int(left), signal.SIGKILL)
 
     process = start(file, out)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    return out, said
+    wait_for_steps(process, out, starts=2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "the same command goes on" in end(process, 128 + signal.SIGINT)
+    assert not (out / "results.csv").exists()
+    return out, end(start(file, out), 0)
 
 
 def test_stopped_it_goes_on_and_every_run_has_its_row(swept):
@@ -95,7 +111,7 @@ def test_stopped_it_goes_on_and_every_run_has_its_row(swept):
         assert float(branch[f"entropy_{direction}"]) == report["entropy"][direction]["value"]
         assert float(branch[f"entropy_{direction}_high"]) == report["entropy"][direction]["high"]
     starts = [line["event"] for line in Run(workdir_of(out, "trunk")).history].count("start")
-    assert starts == 2
+    assert starts == 3
 
 
 def test_a_finished_run_is_not_run_again_and_a_failed_one_is(swept, file):
@@ -123,18 +139,13 @@ def test_of_two_sweeps_in_a_folder_the_second_is_refused(swept, file, capsys):
     with (out / "sweep.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(command) == main(part) == 2
-        assert "another sweep runs in" in capsys.readouterr().err
+        assert "another sweep, or a run that" in capsys.readouterr().err
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert main(command) == 2
         assert main(part) == 0
         with (out / "part-0.lock").open() as its:
             fcntl.flock(its, fcntl.LOCK_EX)
             assert main(part) == 2
-
-
-def test_parts_of_an_array_are_all_runs_once(file, tmp_path):
-    names = [plan.run.name for plan in read_sweep(str(file), tmp_path)]
-    assert sorted(names) == ["branch", "no-data", "trunk"]
 
 
 def test_a_dry_run_says_what_each_run_takes(file, tmp_path, capsys):
