@@ -5,7 +5,7 @@ supclap_jax.experiments.sweep_file.SweepRun: a name, a recipe with its argument,
 otherwise, and for a branch the run and the step that it starts from. Each is trained as by
 `supclap train`, trunks first. A finished run is not run again, an interrupted one continues
 exactly, and one that fails does not stop the others. DIR/results.csv has a row for each that has
-ended, DIR/runs/NAME is its folder, and DIR/logs/NAME.log holds what it printed.
+ended, DIR/runs/NAME is its folder, and DIR/logs/NAME.log holds what it printed. The command ends with code 0 also where runs have failed.
 """
 
 import argparse
