@@ -4,8 +4,9 @@ FILE.py holds `get_sweep(arg=None)`, which yields runs, each a
 supclap_jax.experiments.sweep_file.SweepRun: a name, a recipe with its argument, fields that are
 otherwise, and for a branch the run and the step that it starts from. Each is trained as by
 `supclap train`, trunks first. A finished run is not run again, an interrupted one continues
-exactly, and one that fails does not stop the others. DIR/results.csv has a row for each that has
-ended, DIR/runs/NAME is its folder, and DIR/logs/NAME.log holds what it printed. The command ends with code 0 also where runs have failed.
+exactly, and one that fails does not stop the others, nor is the exit code another then.
+DIR/results.csv has a row for each that has ended, DIR/runs/NAME is its folder, and
+DIR/logs/NAME.log holds what it printed.
 """
 
 import argparse
