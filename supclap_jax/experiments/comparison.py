@@ -138,15 +138,24 @@ def resampled_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[f
 
 
 def _varying_within(rows: Sequence[dict], by: str) -> list[str]:
-    """Columns of the config, but the seed, that vary among runs of one value."""
+    """Settings, but the seed, that vary among runs of one value.
+
+    The recipe's argument is none: it stands for others. Nor is a setting that those before it tell.
+    """
     columns = list(rows[0])
     settings = columns[columns.index("name") + 1 : columns.index(COST)]
-    within: dict[str, list[dict]] = {}
-    for row in rows:
-        within.setdefault(row[by], []).append(row)
-    return [
-        name
-        for name in settings
-        if name not in ("seed", by)
-        and any(len({row[name] for row in runs}) > 1 for runs in within.values())
-    ]
+    kept: list[str] = []
+    for name in settings:
+        more = [*kept, name]
+        if name not in ("argument", "seed", by) and _splits(rows, [by, *more], [by, *kept]):
+            kept = more
+    return kept
+
+
+def _splits(rows: Sequence[dict], more: Sequence[str], fewer: Sequence[str]) -> bool:
+    """Whether the first columns tell rows apart that the others do not."""
+    return len(_distinct(rows, more)) > len(_distinct(rows, fewer))
+
+
+def _distinct(rows: Sequence[dict], columns: Sequence[str]) -> set[tuple]:
+    return {tuple(row[name] for name in columns) for row in rows}

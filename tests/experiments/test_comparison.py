@@ -49,6 +49,27 @@ def test_what_is_paired_cancels_out(swept):
         np.testing.assert_allclose([found.value, found.low, found.high], gain, atol=1e-9)
 
 
+def test_runs_are_paired_whatever_their_recipes_argument(swept):
+    """By a setting that it sets, among runs that differ in another one that it sets too."""
+    with (swept / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["loss.svr.radius"] = "none" if row["argument"] == "info_nce" else row["argument"]
+        row["loss.base"] = {"8": "info_nce", "16": "siglip", "32": "siglip"}[row["audio.dim"]]
+    columns = ["name", "argument", "loss.base", "audio.dim", "loss.svr.radius", "seed"]
+    columns += ["encoder_parameters", "exit_code"]
+    with (swept / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    groups = read_groups(swept, "loss.svr.radius")
+    assert [(g.value, g.others) for g in groups] == [
+        (value, {"loss.base": base})
+        for base in ("info_nce", "siglip")
+        for value in ("none", "static", "dynamic")
+    ]
+
+
 @pytest.mark.parametrize("seeds", [2, 5])
 @pytest.mark.parametrize("spread", [(1.0, 0.3, 1.0), (0.0, 3.0, 5.0)])
 def test_the_truth_is_inside_19_times_of_20(seeds, spread):
