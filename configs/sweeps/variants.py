@@ -2,7 +2,7 @@
 
     supclap synthesize --out=runs/soundscape --clips=5000
     supclap sweep configs/sweeps/variants.py --out=runs/variants
-    supclap compare runs/variants --by=variant --baseline=info_nce
+    supclap compare runs/variants --by=loss.svr.radius --baseline=none
 
 An argument gives the number of seeds.
 """

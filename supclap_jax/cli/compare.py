@@ -12,7 +12,7 @@ from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError
 
-EXAMPLE = "supclap compare runs/variants --by=argument --baseline=info_nce\n"
+EXAMPLE = "supclap compare runs/variants --by=loss.svr.radius --baseline=none\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
