@@ -28,7 +28,17 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_disable_most_optimizations", True)
 flags.FLAGS.mark_as_parsed()
 
-LONGEST = ("runs", "train", "cli", "planning", "losses", "evaluate")  # begun first, in this order
+LONGEST = (
+    "launch",
+    "runs",
+    "train",
+    "experiments",
+    "tests",
+    "cli",
+    "planning",
+    "losses",
+    "evaluate",
+)  # begun first, in this order
 
 
 def pytest_collection_modifyitems(items):

@@ -117,11 +117,11 @@ def test_what_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
         return Rows(tmp_path / "part.json", {"device": "one"})
 
     first = rows()
-    first.measure(cases(mended=False), seconds=5)
+    first.measure(cases(mended=False), seconds=100)
     assert [row["what"] for row in first.rows] == ["broken", "large", "short"]
     assert [row["what"] for row in first.failed] == ["broken"]
     again = rows()
-    again.measure(cases(mended=True), seconds=5)
+    again.measure(cases(mended=True), seconds=100)
     assert again.find(what="broken") == {"what": "broken", "ms": 1.0}
     assert again.find(what="large")["failed"] == rows_module.SHORT
     assert not again.failed

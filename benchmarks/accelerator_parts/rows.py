@@ -73,9 +73,10 @@ class Rows:
                 figures = case.measure()
             except OutOfMemory:
                 figures = {"failed": SHORT}
+                gc.collect()
             except Exception as error:  # of a compiler or kernel: the other cases may work
                 figures = {"failed": f"{type(error).__name__}: {error}"[:300]}
-            gc.collect()
+                gc.collect()
             longest[kind] = max(longest.get(kind, 0.0), time.monotonic() - began)
             self.rows.append({**case.key, **figures})
             self._write(False)

@@ -17,7 +17,7 @@ from supclap_jax.models.ml_clap_weights import ML_CLAP
 from supclap_jax.models.pretrained import load_pretrained, match, to_layout
 from supclap_jax.models.sonar import SonarTextEncoder
 from supclap_jax.models.sonar_weights import SONAR_FAIRSEQ2, SONAR_HUGGINGFACE
-from tests.models.test_ced import GOLDEN
+from tests.models.golden import GOLDEN
 
 CED_MODEL = CED(dim=48, depth=2, heads=3)
 SONAR_MODEL = SonarTextEncoder(vocab_size=320, dim=64, depth=2, heads=4, ffn_dim=128)
