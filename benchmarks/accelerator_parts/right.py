@@ -30,7 +30,7 @@ from tests.losses import golden as losses
 from tests.models import golden as models
 
 # Of bfloat16: of a loss and of gradients, relative to the largest entry; of the embeddings of the
-# small models, absolute. Rounding of the inputs alone makes a third of these.
+# small models, absolute. A CPU's errors are a third of these.
 LOSS_BAND, GRADIENT_BAND, EMBEDDING_BAND = 0.02, 0.06, 0.1
 TILED_ERROR = 1e-5
 ATTENTION_BAND = 0.02  # of the largest entry

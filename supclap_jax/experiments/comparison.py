@@ -95,9 +95,7 @@ def baseline_of(group: Group, groups: Iterable[Group], value: str) -> Group | No
     return next(same, None)
 
 
-def difference(
-    ours: Group, theirs: Group, metric: str, resamples: int = RESAMPLES, seed: int = 0
-) -> Difference | None:
+def difference(ours: Group, theirs: Group, metric: str) -> Difference | None:
     """Of the seeds that both have; None without any.
 
     Each resample draws seeds and clips, both with replacement (the pigeonhole bootstrap; Owen,
@@ -117,7 +115,7 @@ def difference(
             for name in shared
         ]
     )
-    low, high = resampled_interval(differences, resamples, seed)
+    low, high = resampled_interval(differences, RESAMPLES, seed=0)
     return Difference(len(shared), float(differences.mean()), low, high)
 
 

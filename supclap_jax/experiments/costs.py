@@ -14,7 +14,7 @@ from rich.table import Table
 from supclap_jax.data import splits
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.prepared import is_prepared, open_training
-from supclap_jax.errors import DataError
+from supclap_jax.errors import DataError, DoesNotFit
 from supclap_jax.experiments.sweep_file import Planned
 from supclap_jax.models.dual_encoder import TOWERS
 from supclap_jax.planning.flops import train_step_flops
@@ -58,6 +58,7 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
 
     Raises:
       ConfigError: a plan cannot be made for the topology.
+      DoesNotFit: a run does not fit its memory.
     """
     shown = Table(
         title="What each run takes",
@@ -122,7 +123,13 @@ def _measured(config: ConfigDict) -> float:
 
 
 def _least_seconds(config: ConfigDict, topology: str) -> float:
-    return plan(config, topology)["floor"]["seconds"]
+    result = plan(config, topology)
+    if result["memory"] is None:
+        raise DoesNotFit(
+            f"a run with batch_size {config.batch_size} does not fit the memory of {topology}; see "
+            "'supclap plan'"
+        )
+    return result["floor"]["seconds"]
 
 
 def _training_clips(config: ConfigDict) -> int | None:
