@@ -16,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="70%% development, 10%% validation, 20%% evaluation",
     )
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        metavar="N",
+        help="N clips of validation and N of evaluation instead; all others are for development",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--seconds", type=float, default=4.0, help="2 to 10; default: 4")
     parser.add_argument("--sample-rate", type=int, default=16_000, help="Hz; default: 16000")
@@ -53,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
                 options.clips,
                 file_format=options.format,
                 progress=lambda done: bar.update(task, completed=done),
+                held_out=options.held_out,
             )
     except ValueError as error:
         raise ConfigError(str(error)) from error

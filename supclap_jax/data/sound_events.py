@@ -202,8 +202,10 @@ def _birdsong(rng, voice):
     count = note[-1] + 1
     start = rng.uniform(0.85, 1.2, count)[note]
     glide = rng.uniform(-0.25, 0.25, count)[note]
-    sung = (rng.random(count) < 0.85)[note] * np.sin(np.pi * course) ** 2 * (course < 0.75)
-    return tone(2700 * voice.pitch * (start + glide * course), voice) * sung
+    sung = rng.random(count) < 0.85
+    sung[0] |= not sung.any()
+    envelope = np.sin(np.pi * course) ** 2 * (course < 0.75)
+    return tone(2700 * voice.pitch * (start + glide * course), voice) * sung[note] * envelope
 
 
 def _wind(rng, voice):

@@ -41,6 +41,7 @@ def write_clotho(
     file_format: str = "wav",
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
+    held_out: int | None = None,
 ) -> dict[str, int]:
     """Renders a data set to disk in the layout of Clotho 2.1.
 
@@ -58,17 +59,20 @@ def write_clotho(
         workers: processes; by default one per available core. Processes are spawned, so a script
             that calls this needs the `if __name__ == "__main__":` guard, or `workers=1`.
         progress: called with the number of clips finished so far.
+        held_out: clips of validation, and of evaluation; the rest is for development. None: as
+            `split_sizes` divides. The clips that two sizes of a split share are the same.
 
     Returns:
         The number of clips per split.
     """
-    sizes = split_sizes(clips)
+    sizes = split_sizes(clips, held_out)
     require(
         file_format in FILE_FORMATS, "file_format", file_format, f"one of {', '.join(FILE_FORMATS)}"
     )
     require(workers is None or workers >= 1, "workers", workers, "None or at least 1")
     out = Path(out)
-    _claim(out, {**dataclasses.asdict(config), "clips": clips, "file_format": file_format})
+    content = {**dataclasses.asdict(config), "clips": clips, "file_format": file_format}
+    _claim(out, content if held_out is None else {**content, "held_out": held_out})
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
     jobs = [
@@ -90,10 +94,17 @@ def write_clotho(
     return sizes
 
 
-def split_sizes(clips: int) -> dict[str, int]:
-    """Splits `clips` (at least 10) into 70 % development, 10 % validation, 20 % evaluation."""
+def split_sizes(clips: int, held_out: int | None = None) -> dict[str, int]:
+    """Clips of development, validation and evaluation.
+
+    Of `clips` (at least 10) 70, 10 and 20 %; with `held_out` that many of the latter two each.
+    """
     require(clips >= 10, "clips", clips, "at least 10, so that no split is empty")
     validation, evaluation = clips // 10, clips // 5
+    if held_out is not None:
+        expected = f"a number from 1 to {(clips - 1) // 2}, which leaves clips to train on"
+        require(held_out >= 1 and 2 * held_out < clips, "held_out", held_out, expected)
+        validation = evaluation = held_out
     sizes = (clips - validation - evaluation, validation, evaluation)
     return dict(zip(SPLITS, sizes, strict=True))
 

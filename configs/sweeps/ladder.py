@@ -1,0 +1,42 @@
+"""Sizes by budgets that double by variants: the runs of a scaling law, by trunks and cooldowns.
+
+    supclap sweep configs/sweeps/ladder.py --out=runs/ladder --jobs=2
+    supclap sweep configs/sweeps/ladder.py:ced --out=runs/ced --dry-run --topology=v5e:4x4
+
+Each size and variant is trained once at a constant rate; every budget branches from that run and
+cools down over its last fifth. The argument is soundscape, the default, or ced; see
+configs/ladder.py for both.
+"""
+
+from supclap_jax.errors import ConfigError
+from supclap_jax.experiments.sweep_file import SweepRun
+
+VARIANTS = ("info_nce", "static", "dynamic")
+LADDERS = {  # sizes; budgets, in steps
+    "soundscape": (("w16", "w32", "w48", "w80", "w144"), (250, 500, 1_000, 2_000)),
+    "ced": (("tiny", "mini", "small", "base"), (2_000, 4_000, 8_000, 16_000)),
+}
+
+
+def get_sweep(ladder="soundscape"):
+    if ladder not in LADDERS:
+        raise ConfigError(f"unknown ladder {ladder!r}; expected one of {', '.join(LADDERS)}")
+    sizes, budgets = LADDERS[ladder]
+    for size in sizes:
+        for variant in VARIANTS:
+            recipe, trunk = f"configs/ladder.py:{size},{variant}", f"{size}-{variant}-trunk"
+            steps = budgets[-1] - cooldown(budgets[-1])
+            changes = {"optimizer.schedule": "constant", "total_steps": steps}
+            yield SweepRun(trunk, recipe, changes)
+            for budget in budgets:
+                changes = {
+                    "optimizer.schedule": "wsd",
+                    "optimizer.decay_steps": cooldown(budget),
+                    "total_steps": budget,
+                }
+                begin = budget - cooldown(budget)
+                yield SweepRun(f"{size}-{variant}-{budget}", recipe, changes, trunk, begin)
+
+
+def cooldown(budget):
+    return budget // 5
