@@ -7,7 +7,7 @@ encoder. configs/sweeps/ladder.py trains them all. For the soundscape make the d
 that no clip is seen twice:
 
     supclap synthesize --out=runs/soundscape64k --clips=66000 --held-out=1000
-    supclap prepare --format=clotho --source=runs/soundscape64k --out=prepared/soundscape64k --workers=2
+    supclap prepare --format=clotho --source=runs/soundscape64k --out=prepared/soundscape64k
 """
 
 from supclap_jax.config import default, set_variant
@@ -29,7 +29,7 @@ def get_config(argument="w48"):
     elif size in SOUNDSCAPE:
         set_soundscape(config)
         set_width(config, SOUNDSCAPE[size], head=16)
-        config.optimizer.learning_rate = learning_rate(SOUNDSCAPE[size], at_width=(48, 3e-3))
+        config.optimizer.learning_rate = learning_rate(SOUNDSCAPE[size], at_width=(48, 1.5e-3))
     else:
         raise ConfigError(f"unknown size {size!r}; expected one of {', '.join(CED | SOUNDSCAPE)}")
     return config
@@ -69,6 +69,6 @@ def set_width(config, width, head):
 
 
 def learning_rate(width, at_width):
-    """Inverse to the width, as Adam wants for its matrices (Yang et al., arXiv 2203.03466, table 3)."""
+    """Inverse to the width, as for Adam's matrices in Yang et al., arXiv 2203.03466, table 3."""
     reference, rate = at_width
     return rate * reference / width

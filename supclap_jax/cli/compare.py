@@ -12,7 +12,10 @@ from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError
 
-EXAMPLE = "supclap compare runs/variants --by=loss.svr.radius --baseline=none\n"
+EXAMPLE = """\
+supclap compare runs/variants --by=loss.svr.radius --baseline=none
+supclap compare runs/ladder --by=loss.svr.radius --where='total_steps == 2000'
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="VALUE", help="of that setting; default: that of the first run"
     )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="'COLUMN OP VALUE'",
+        help="compare the runs for which this holds; may be repeated, all must hold",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.experiments.comparison_report import draw, report, tables
     from supclap_jax.files import replacing, write_whole
 
-    groups = read_groups(options.folder, options.by)
+    groups = read_groups(options.folder, options.by, options.where)
     values = list(dict.fromkeys(group.value for group in groups))
     baseline = options.baseline or values[0]
     if baseline not in values:

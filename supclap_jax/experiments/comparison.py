@@ -9,6 +9,7 @@ import numpy as np
 
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.evaluate import per_clip
+from supclap_jax.experiments.points import condition
 from supclap_jax.experiments.sweep_file import workdir_of
 from supclap_jax.experiments.sweep_results import COST, FILE
 
@@ -48,12 +49,17 @@ class Difference(NamedTuple):
     high: float
 
 
-def read_groups(out: Path, by: str) -> list[Group]:
+def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
     """The finished runs of a sweep, in groups, in the order of `results.csv`.
+
+    Args:
+      out: folder of the sweep.
+      by: the column to compare.
+      where: conditions that a run must meet, as of `points.read_points`.
 
     Raises:
       RunError: there is no `results.csv`, or a run has no results clip by clip.
-      ConfigError: it has no such column, or all runs are alike in it.
+      ConfigError: it has no such column, or all runs are alike in it; a condition cannot be read.
       DataError: the runs were evaluated on different clips.
     """
     path = out / FILE
@@ -63,6 +69,8 @@ def read_groups(out: Path, by: str) -> list[Group]:
         rows = [row for row in csv.DictReader(file) if row["exit_code"] == "0"]
     if rows and by not in rows[0]:
         raise ConfigError(f"{path} has no column {by!r}; it has {', '.join(rows[0])}")
+    conditions = [condition(text, rows[0], "--where") for text in where if rows]
+    rows = [row for row in rows if all(met(row) for met in conditions)]
     if len({row[by] for row in rows}) < 2:
         raise ConfigError(
             f"the finished runs of {path} have one value of {by!r} or none; expected two or more"

@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,10 +83,8 @@ def read_points(
     if odd:
         raise DataError(f"row {odd.row} of {path} is damaged: {odd.problem}")
     rows = [Row(entry.row, entry.fields) for entry in entries]
-    required, held = (
-        [_condition(text, rows[0].fields, option) for text in texts]
-        for texts, option in ((where, "--where"), (hold_out, "--hold-out"))
-    )
+    required = [condition(text, rows[0].fields, "--where") for text in where]
+    held = [condition(text, rows[0].fields, "--hold-out") for text in hold_out]
     rows = [row for row in rows if all(met(row.fields) for met in required)]
     parts: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
@@ -99,6 +97,37 @@ def read_points(
     ]
     (x, y), (held_x, held_y) = ((value[:, :-1], value[:, -1]) for value in values)
     return Points(tuple(x_columns), y_column, x, y, held_x, held_y, parts[0])
+
+
+def condition(text: str, columns: Iterable[str], option: str) -> Callable[[dict[str, str]], bool]:
+    """Whether a row meets "COLUMN OP VALUE", as a function of its fields; see `read_points`.
+
+    Raises:
+      ConfigError: it cannot be read, or names none of the columns; `option` is what gave it.
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"{option}={text!r} is no condition; expected COLUMN OP VALUE with OP one of "
+            f"{' '.join(sorted(_COMPARISONS))}, such as 'seed != 3'"
+        )
+    column, sign, value = match.groups()
+    if column not in columns:
+        raise ConfigError(
+            f"{option}={text!r} names no column; expected one of {', '.join(columns)}"
+        )
+    compare, number = _COMPARISONS[sign], number_of(value)
+    words = sign in ("=", "==", "!=")
+    if number is None and not words:
+        raise ConfigError(f"{option}={text!r} compares with {value!r}; expected a number")
+
+    def met(fields: dict[str, str]) -> bool:
+        found = number_of(fields[column])
+        if number is None or found is None:
+            return words and compare(fields[column].strip(), value)
+        return compare(found, number)
+
+    return met
 
 
 def frontier(points: Points, bins: int) -> Points:
@@ -172,29 +201,3 @@ def _number(row: Row, column: str, path: Path) -> float:
             "number above 0. --where leaves rows out."
         )
     return value
-
-
-def _condition(text: str, columns: dict, option: str) -> Callable[[dict[str, str]], bool]:
-    match = _CONDITION.fullmatch(text)
-    if match is None:
-        raise ConfigError(
-            f"{option}={text!r} is no condition; expected COLUMN OP VALUE with OP one of "
-            f"{' '.join(sorted(_COMPARISONS))}, such as 'seed != 3'"
-        )
-    column, sign, value = match.groups()
-    if column not in columns:
-        raise ConfigError(
-            f"{option}={text!r} names no column; expected one of {', '.join(columns)}"
-        )
-    compare, number = _COMPARISONS[sign], number_of(value)
-    words = sign in ("=", "==", "!=")
-    if number is None and not words:
-        raise ConfigError(f"{option}={text!r} compares with {value!r}; expected a number")
-
-    def met(fields: dict[str, str]) -> bool:
-        found = number_of(fields[column])
-        if number is None or found is None:
-            return words and compare(fields[column].strip(), value)
-        return compare(found, number)
-
-    return met

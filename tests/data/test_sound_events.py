@@ -33,6 +33,12 @@ def test_kinds_sound_different():
     assert np.mean(guesses) > 0.8  # chance is 1/26
 
 
+def test_birdsong_of_few_notes_is_never_silent():
+    short = Event("birdsong", 0.0, 0.6, speed="slow")
+    for seed in range(200):
+        assert np.isfinite(synthesize(np.random.default_rng(seed), short, RATE)).all()
+
+
 @pytest.mark.parametrize("kind", PITCHED)
 def test_pitch_moves_the_spectrum(kind):
     low, high = (

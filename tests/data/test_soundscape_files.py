@@ -76,3 +76,19 @@ def test_a_folder_with_other_content_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not empty"):
         write_clotho(config, tmp_path / "foreign", 10)
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.txt"]
+
+
+def test_clips_held_out_by_number(tmp_path):
+    config = Soundscape(seconds=2)
+    sizes = write_clotho(config, tmp_path / "few", 12, workers=1, held_out=2)
+    assert sizes == {"development": 8, "validation": 2, "evaluation": 2}
+    write_clotho(config, tmp_path / "many", 12, workers=1)
+    few, many = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.wav")}
+        for name in ("few", "many")
+    )
+    shared = few.keys() & many.keys()
+    assert len(few) == 12 and len(shared) == 8 + 1 + 2
+    assert all(few[name] == many[name] for name in shared)
+    with pytest.raises(ValueError, match="held_out is 6; expected a number from 1 to 5"):
+        write_clotho(config, tmp_path / "none", 12, held_out=6)

@@ -98,9 +98,17 @@ def test_the_command_prints_and_writes_it(swept, capsys):
     assert (swept / "comparison.png").stat().st_size > 10_000
 
 
+def test_conditions_leave_runs_out(swept):
+    where = ["audio.dim > 8", "argument != static", "argument != siglip"]
+    groups = read_groups(swept, "argument", where)
+    assert [(g.value, g.others) for g in groups] == [("info_nce", {}), ("dynamic", {})]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--by=argument", "--where=audio.dim > 99", "--where=seed == 0"], "have one value"),
+        (["--by=argument", "--where=dim > 8"], "--where='dim > 8' names no column"),
         (["--by=dim"], "has no column 'dim'; it has name, argument"),
         (["--by=encoder_parameters"], "have one value of 'encoder_parameters' or none"),
         (["--by=argument", "--baseline=siglip"], "'argument' is info_nce, static, dynamic"),

@@ -92,3 +92,13 @@ def test_bad_options_are_one_line(options, message, sweep, tmp_path, capsys):
     file = sweep('yield SweepRun("a", TINY)')
     assert main(["sweep", str(file), f"--out={tmp_path / 'out'}", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_of_what_does_not_fit_the_topology_is_one_line(sweep, monkeypatch, capsys):
+    monkeypatch.setattr("supclap_jax.experiments.costs.plan", lambda *_: {"memory": None})
+    file = sweep('yield SweepRun("large", f"{TINY}:static")\n')
+    command = ["sweep", str(file), "--out=out", "--dry-run", "--topology=v5e:2x2"]
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert "does not fit the memory of v5e:2x2; see 'supclap plan'" in error
+    assert error.count("\n") == 1
