@@ -1,12 +1,14 @@
 """Sizes by budgets that double by variants: the runs of a scaling law, by trunks and cooldowns.
 
-    supclap sweep configs/sweeps/ladder.py --out=runs/ladder --jobs=2
+    supclap sweep configs/sweeps/ladder.py:soundscape,2 --out=runs/ladder --jobs=2
     supclap sweep configs/sweeps/ladder.py:ced --out=runs/ced --dry-run --topology=v5e:4x4
 
 Each size and variant is trained once at a constant rate; every budget branches from that run and
-cools down over its last fifth. The argument is soundscape, the default, or ced; see
-configs/ladder.py for both.
+cools down over its last fifth. The argument is soundscape, the default, or ced, see
+configs/ladder.py for both, and the number of seeds, by default one.
 """
+
+from itertools import product
 
 from supclap_jax.errors import ConfigError
 from supclap_jax.experiments.sweep_file import SweepRun
@@ -18,24 +20,29 @@ LADDERS = {  # sizes; budgets, in steps
 }
 
 
-def get_sweep(ladder="soundscape"):
+def get_sweep(argument="soundscape"):
+    ladder, _, seeds = argument.partition(",")
     if ladder not in LADDERS:
         raise ConfigError(f"unknown ladder {ladder!r}; expected one of {', '.join(LADDERS)}")
     sizes, budgets = LADDERS[ladder]
-    for size in sizes:
-        for variant in VARIANTS:
-            recipe, trunk = f"configs/ladder.py:{size},{variant}", f"{size}-{variant}-trunk"
-            steps = budgets[-1] - cooldown(budgets[-1])
-            changes = {"optimizer.schedule": "constant", "total_steps": steps}
-            yield SweepRun(trunk, recipe, changes)
-            for budget in budgets:
-                changes = {
-                    "optimizer.schedule": "wsd",
-                    "optimizer.decay_steps": cooldown(budget),
-                    "total_steps": budget,
-                }
-                begin = budget - cooldown(budget)
-                yield SweepRun(f"{size}-{variant}-{budget}", recipe, changes, trunk, begin)
+    for seed, size, variant in product(range(int(seeds or 1)), sizes, VARIANTS):
+        yield from trunk_and_branches(size, variant, seed, budgets)
+
+
+def trunk_and_branches(size, variant, seed, budgets):
+    recipe, name = f"configs/ladder.py:{size},{variant}", f"{size}-{variant}-{seed}"
+    longest = budgets[-1] - cooldown(budgets[-1])
+    changes = {"seed": seed, "optimizer.schedule": "constant", "total_steps": longest}
+    yield SweepRun(f"{name}-trunk", recipe, changes)
+    for budget in budgets:
+        changes = {
+            "seed": seed,
+            "optimizer.schedule": "wsd",
+            "optimizer.decay_steps": cooldown(budget),
+            "total_steps": budget,
+        }
+        begin = budget - cooldown(budget)
+        yield SweepRun(f"{name}-{budget}", recipe, changes, f"{name}-trunk", begin)
 
 
 def cooldown(budget):
