@@ -114,16 +114,17 @@ def _check_names(runs: list[SweepRun]) -> None:
 
 
 def _in_order_of_need(runs: list[SweepRun]) -> list[SweepRun]:
-    """Each family where its first trunk stands, trunks first."""
+    """As the file has them, but each after its trunk."""
     waiting, ordered, names = list(runs), [], set()
     while waiting:
-        ready = [run for run in waiting if run.trunk is None or run.trunk in names]
-        if not ready:
+        ready = (run for run in waiting if run.trunk is None or run.trunk in names)
+        run = next(ready, None)
+        if run is None:
             circle = ", ".join(repr(run.name) for run in waiting)
             raise ConfigError(f"the runs {circle} branch from each other in a circle")
-        ordered += ready
-        names |= {run.name for run in ready}
-        waiting = [run for run in waiting if run.name not in names]
+        ordered.append(run)
+        names.add(run.name)
+        waiting.remove(run)
     return ordered
 
 
