@@ -65,9 +65,9 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
         caption="Encoders: parameters of both, without their embedding tables; all: of the dual "
         "encoder. Of a branch: steps after its trunk; epochs from the beginning.",
     )
-    shown.add_column("run", no_wrap=True)
+    shown.add_column("run", overflow="fold")
     for column in ("encoders", "all", "steps", "clips", "epochs", "FLOP", "time"):
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     per_step, clips = {}, {}
     steps_in_all, flops_in_all, seconds_in_all = 0, 0.0, 0.0
     for run, config, _ in planned:
@@ -81,9 +81,9 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
         flops = cost["flops"] / config.total_steps * own
         seconds = own * per_step[shape]
         epochs = f"{cost['clips_seen'] / count:.3g}" if count else ""
-        counts = (f"{cost[key]:,}" for key in ("encoder_parameters", "parameters"))
+        counts = (_short(cost[key]) for key in ("encoder_parameters", "parameters"))
         shown.add_row(
-            run.name, *counts, f"{own:,}", f"{own * config.batch_size:,}", epochs,
+            run.name, *counts, f"{own:,}", _short(own * config.batch_size), epochs,
             f"{flops:.3g}", duration(seconds),
         )  # fmt: skip
         steps_in_all += own
@@ -95,6 +95,18 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
         duration(seconds_in_all),
     )  # fmt: skip
     return shown
+
+
+def _short(count: int) -> str:
+    """Three digits and a unit.
+
+    >>> [_short(count) for count in (950, 18_496, 1_050_176)]
+    ['950', '18.5k', '1.05M']
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
 
 
 def _shape(config: ConfigDict) -> tuple:
