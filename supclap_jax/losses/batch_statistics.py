@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from supclap_jax.losses.base import Side, Tile, add_exponentials
-from supclap_jax.losses.similarity import HARDEST
+from .base import Side, Tile, add_exponentials
+from .similarity import HARDEST
 
 
 class Statistic(abc.ABC):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from supclap_jax.losses.base import Side, Tile
-from supclap_jax.losses.similarity import other_pair_of_same_clip, similarity
-from supclap_jax.losses.tile_sweep import Job, Sides
+from .base import Side, Tile
+from .similarity import other_pair_of_same_clip, similarity
+from .tile_sweep import Job, Sides
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 

@@ -3,15 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses.base import Softmax
-from supclap_jax.losses.similarity import (
-    check_pairs,
-    other_pair_of_same_clip,
-    same_clip,
-    similarity,
-)
-from supclap_jax.losses.tile_sweep import mean_loss, sweep
-from supclap_jax.losses.tiles import make_plan
+from .base import Softmax
+from .inputs import check_pairs, scalar
+from .similarity import other_pair_of_same_clip, same_clip, similarity
+from .tile_sweep import mean_loss, sweep
+from .tiles import make_plan
 
 
 def info_nce(
@@ -32,30 +28,36 @@ def info_nce(
     Args:
       query: float `[batch, dim]`; L2-normalised, except support vectors.
       key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
-      logit_scale: scalar, 1 / temperature.
+      logit_scale: scalar or `[1]`, 1 / temperature.
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: what keys of the same clip are to a query. "positive": they share the target mass
         uniformly. "ignore": they leave the sum, only the own pair stays.
       axis_name: one or several mesh axes, inside `jax.shard_map`: the arguments are this device's
-        share of the batch, the loss is the mean over all devices, gradients are those of it.
+        share of the batch, the loss is the mean over all devices, gradients are those of it. In
+        `jax.pmap` and with `check_vma=False` too, but of what all devices share, such as the scale
+        and the parameters of towers, each has its part: sum these with `lax.psum`.
       block_size: rows and columns of a tile. The loss and its gradients then need memory linear
         in the batch and four products of `2 batch^2 dim` operations, one of them forward. None:
         the whole matrix at once (on a mesh: one device's share against another's), three
         products. "auto": the whole matrix, kept, up to a batch of 4,096; tiles of 1,024 beyond.
+        Tiles need `sharded` (or `axis_name`) where the batch is divided: a plain `jax.jit` would
+        have every device go through all of them.
 
     Returns:
       float32 scalar (float64 for float64 inputs), whatever the tiles and devices.
 
     Raises:
-      ValueError: shapes that do not fit, or an unknown `same_id` or `block_size`.
-      TypeError: embeddings that are not float, or ids that are not int.
+      ValueError: shapes that do not fit, no pairs, or an unknown `same_id`, `axis_name` or
+        `block_size`.
+      TypeError: embeddings that are no float arrays, or ids that are no int array.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.eye(4)
     >>> round(float(info_nce(x, x, 10.0)), 6)  # log(1 + 3 exp(-10))
     0.000136
     """
-    check_pairs(query, key, ids, same_id)
+    check_pairs(query, key, ids, same_id, axis_name, block_size)
+    logit_scale = scalar("logit_scale", logit_scale)
     if block_size is None and not axis_name:
         return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
     plan = make_plan(Softmax(), query.shape[0], ids, same_id, axis_name, block_size)
@@ -83,7 +85,8 @@ def symmetric_info_nce(
     >>> bool(jnp.isclose(symmetric_info_nce(audio, text, 5.0), both / 2))
     True
     """
-    check_pairs(audio, text, ids, same_id)
+    check_pairs(audio, text, ids, same_id, axis_name, block_size)
+    logit_scale = scalar("logit_scale", logit_scale)
     if block_size is None and not axis_name:
         scores = similarity(audio, text)
         audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))

@@ -1,5 +1,6 @@
 """Devices of a mesh, inside `jax.shard_map`: the ring that blocks travel, and global means."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,10 +20,43 @@ def device_count(axes: tuple[str, ...]) -> int:
     return lax.axis_size(axes) if axes else 1
 
 
+def bound_axes(axis_name: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """As `axis_names`, of axes over which this code runs; ValueError if one of them is none."""
+    axes = axis_names(axis_name)
+    for axis in axes:
+        try:
+            lax.axis_size(axis)
+        except NameError:
+            raise ValueError(
+                f"axis_name is {axis_name!r}, but {axis!r} is no axis of a jax.shard_map around "
+                "this call"
+            ) from None
+    return axes
+
+
 def global_mean(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Array:
-    """The mean of all entries on all devices of `axis_name`, the same on each of them."""
-    mean = jnp.mean(x)
-    return lax.pmean(mean, axis_names(axis_name)) if axis_name else mean
+    """The mean of all entries on all devices of `axis_name`, the same on each of them.
+
+    Its gradient is that of this one number, also where JAX does not keep track of what differs
+    between devices, in `jax.pmap` and `jax.shard_map(check_vma=False)`.
+    """
+    mean, axes = jnp.mean(x), bound_axes(axis_name)
+    if not axes:
+        return mean
+    is_tracked = varying(lax.axis_index(axes))
+    return lax.pmean(mean, axes) if is_tracked else _mean_of_devices(mean, axes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _mean_of_devices(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """`lax.pmean`; its own gradient there is that of the sum over all devices' results."""
+    return lax.pmean(x, axes)
+
+
+_mean_of_devices.defvjp(
+    lambda x, axes: (_mean_of_devices(x, axes), None),
+    lambda axes, _, slope: (slope / device_count(axes),),
+)
 
 
 def ring(

@@ -3,15 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses.base import Sigmoid
-from supclap_jax.losses.similarity import (
-    check_pairs,
-    other_pair_of_same_clip,
-    same_clip,
-    similarity,
-)
-from supclap_jax.losses.tile_sweep import mean_loss, sweep
-from supclap_jax.losses.tiles import make_plan
+from .base import Sigmoid
+from .inputs import check_pairs, scalar
+from .similarity import other_pair_of_same_clip, same_clip, similarity
+from .tile_sweep import mean_loss, sweep
+from .tiles import make_plan
 
 
 def siglip(
@@ -33,8 +29,8 @@ def siglip(
     Args:
       query: float `[batch, dim]`; L2-normalised, except support vectors.
       key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
-      logit_scale: scalar, 1 / temperature.
-      logit_bias: scalar; usually starts at -10, since nearly all pairs are negatives.
+      logit_scale: scalar or `[1]`, 1 / temperature.
+      logit_bias: scalar or `[1]`; usually starts at -10, since nearly all pairs are negatives.
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive": all pairs of one clip are positives. "ignore": their terms are dropped,
         only the own pair stays; the sum is still divided by the batch.
@@ -45,15 +41,15 @@ def siglip(
       float32 scalar (float64 for float64 inputs).
 
     Raises:
-      ValueError: shapes that do not fit, or an unknown `same_id` or `block_size`.
-      TypeError: embeddings that are not float, or ids that are not int.
+      ValueError, TypeError: as `info_nce`.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.eye(2)
     >>> round(float(siglip(x, x, 10.0, -5.0)), 6)  # 2 log(1 + exp(-5)), both kinds of pair alike
     0.013431
     """
-    check_pairs(query, key, ids, same_id)
+    check_pairs(query, key, ids, same_id, axis_name, block_size)
+    logit_scale, logit_bias = scalar("logit_scale", logit_scale), scalar("logit_bias", logit_bias)
     if block_size is not None or axis_name:
         plan = make_plan(Sigmoid(), query.shape[0], ids, same_id, axis_name, block_size)
         return mean_loss(sweep(plan, query, key, logit_scale, logit_bias, ids), axis_name)

@@ -1,9 +1,8 @@
-"""What the losses share: checked inputs, dot products and their summaries, pairs of one clip."""
+"""What the losses share: dot products and their summaries, pairs of one clip."""
 
 import jax
 import jax.numpy as jnp
 
-SAME_ID = ("positive", "ignore")
 HARDEST = 4  # hardest negatives in a summary
 
 
@@ -72,23 +71,3 @@ def similarity_summary(similarity: jax.Array) -> jax.Array:
     varied = variance > 0
     spread = jnp.where(varied, jnp.sqrt(jnp.where(varied, variance, 1)), 0)
     return jnp.column_stack([own, hardest, soft_maximum, mean, spread])
-
-
-def check_pairs(query: jax.Array, key: jax.Array, ids: jax.Array | None, same_id: str) -> None:
-    """Raises ValueError or TypeError unless the arguments of a contrastive loss fit together."""
-    for name, array in (("first", query), ("second", key)):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(f"the {name} embeddings are {array.dtype}; expected a float dtype")
-    if query.ndim != 2 or query.shape != key.shape:
-        raise ValueError(
-            f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
-            "[batch, dim] for both"
-        )
-    if same_id not in SAME_ID:
-        raise ValueError(f"same_id is {same_id!r}; expected one of {SAME_ID}")
-    if ids is None:
-        return
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
-    if ids.shape != query.shape[:1]:
-        raise ValueError(f"ids have shape {ids.shape}; expected {query.shape[:1]}, one for a pair")

@@ -6,14 +6,20 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses.base import BASES, BaseLoss, Side
-from supclap_jax.losses.batch_statistics import Recall, Summary
-from supclap_jax.losses.function_loss import Function, function_sides
-from supclap_jax.losses.ring import global_mean
-from supclap_jax.losses.similarity import check_pairs, distance
-from supclap_jax.losses.svr import radius_constraint, regularized_sides, support_vectors
-from supclap_jax.losses.tile_sweep import Job, Sides, mean_loss, sweeps
-from supclap_jax.losses.tiles import make_plan
+from .base import BASES, BaseLoss, Side
+from .batch_statistics import Recall, Summary
+from .function_loss import Function, function_sides
+from .inputs import check_pairs, scalar
+from .ring import global_mean
+from .similarity import distance
+from .svr import (
+    check_direction,
+    radius_constraint,
+    regularized_sides,
+    support_vectors,
+)
+from .tile_sweep import Job, Sides, mean_loss, sweeps
+from .tiles import make_plan
 
 POSITIVE = {"text": "audio", "audio": "text"}  # what the support vectors of each side move towards
 
@@ -49,14 +55,14 @@ def supclap(
     Args:
       audio: float `[batch, dim]`, L2-normalised.
       text: float `[batch, dim]`, L2-normalised; pair i is the positive.
-      logit_scale: scalar, 1 / temperature.
+      logit_scale: scalar or `[1]`, 1 / temperature.
       audio_radius: scalar or `[batch]`; radius of the audio support vectors.
       text_radius: scalar or `[batch]`; radius of the text support vectors.
       base: "info_nce", "siglip", a `BaseLoss`, or a function `(query, key, logit_scale)` of one
         direction that gives the loss `[batch]` of each query or their mean. A function sees whole
         matrices, so `block_size` and `axis_name` are refused; it does not see `ids`, which then
         count for the recall alone; for pulls see `function_sides`.
-      logit_bias: scalar; SigLIP needs it, InfoNCE and functions take none.
+      logit_bias: scalar or `[1]`; SigLIP needs it, InfoNCE and functions take none.
       direction: "both", "text_to_audio" (needs `text_radius`) or "audio_to_text"
         (needs `audio_radius`).
       alpha: weight of the SVR term.
@@ -86,8 +92,9 @@ def supclap(
       each pair's own similarities attract its embeddings, support vectors included.
 
     Raises:
-      ValueError: an unknown option, a missing radius or bias, shapes that do not fit.
-      TypeError: embeddings that are not float, ids that are not int, or a base that is no loss.
+      ValueError: an unknown option, a missing radius or bias, shapes that do not fit, no pairs.
+      TypeError: embeddings that are no float arrays, ids that are no int array, or a base that is
+        no loss.
 
     >>> import jax.numpy as jnp
     >>> audio, text = jnp.eye(4), jnp.roll(jnp.eye(4), 1, axis=0)
@@ -95,8 +102,11 @@ def supclap(
     >>> {name: round(float(metrics[name]), 3) for name in ("loss/base", "loss/svr")}
     {'loss/base': 14.0, 'loss/svr': 0.0}
     """
-    check_pairs(audio, text, ids, same_id)
     base = _checked_base(base, logit_bias, axis_name, block_size)
+    check_pairs(audio, text, ids, same_id, axis_name, block_size)
+    check_direction(direction)
+    logit_scale = scalar("logit_scale", logit_scale)
+    logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias)
     radii = {"audio": audio_radius, "text": text_radius}
     given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
@@ -115,10 +125,8 @@ def supclap(
         of_base, *of_svr = contrast([base_job, *_svr_jobs(embeddings, radii, sides)])
     else:
         (of_base,) = contrast([base_job._replace(statistics=(Recall(), Summary()))])
-        predicted = predict_radii(
-            {"audio": of_base.rows["summary"], "text": of_base.columns["summary"]}
-        )
-        radii = {side: predicted.get(f"{side}_radius") for side in embeddings}
+        summaries = {"audio": of_base.rows["summary"], "text": of_base.columns["summary"]}
+        radii = _predicted(predict_radii(summaries))
         sides = regularized_sides(direction, radii)
         of_svr = contrast(_svr_jobs(embeddings, radii, sides))
     svr_rows = {side: found.rows for side, found in zip(sides, of_svr, strict=True)}
@@ -174,6 +182,15 @@ def _checked_base(
             f"{'needs a' if takes_bias else 'takes no'} bias"
         )
     return loss
+
+
+def _predicted(radii: dict[str, jax.Array]) -> dict[str, jax.Array | None]:
+    """What `predict_radii` gave, by side."""
+    names = {f"{side}_radius": side for side in POSITIVE}
+    if not isinstance(radii, dict) or not names.keys() >= radii.keys():
+        given = list(radii) if isinstance(radii, dict) else f"a {type(radii).__name__}"
+        raise ValueError(f"predict_radii gives {given}; expected a dict of {' and '.join(names)}")
+    return {side: radii.get(name) for name, side in names.items()}
 
 
 def _svr_jobs(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from supclap_jax.losses.ring import global_mean
-from supclap_jax.losses.similarity import distance
+from .ring import global_mean
+from .similarity import distance
 
 SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
 
@@ -105,14 +105,19 @@ def regularized_sides(
     direction: str, radii: dict[str, jax.Array | float | None]
 ) -> tuple[str, ...]:
     """Which of "text" and "audio" have support vectors; ValueError if one has no radius."""
-    if direction not in SIDES:
-        raise ValueError(f"direction is {direction!r}; expected one of {tuple(SIDES)}")
+    check_direction(direction)
     for side in SIDES[direction]:
         if radii[side] is None:
             raise ValueError(
                 f"{side}_radius is None; direction {direction!r} needs a scalar or [batch]"
             )
     return SIDES[direction]
+
+
+def check_direction(direction: str) -> None:
+    """Raises ValueError unless it is one of `SIDES`."""
+    if direction not in SIDES:
+        raise ValueError(f"direction is {direction!r}; expected one of {tuple(SIDES)}")
 
 
 def radius_constraint(
@@ -131,9 +136,17 @@ def radius_constraint(
     Returns:
       float32 scalar (float64 for float64 inputs), zero where all `0 <= R <= d`.
 
+    Raises:
+      ValueError: shapes that do not fit.
+
     >>> import jax.numpy as jnp
     >>> float(radius_constraint(jnp.array([0.5, 2.0, -1.0]), jnp.ones(3)))  # (0 + 1 + 1) / 3
     0.6666666865348816
     """
+    if jnp.ndim(distance) != 1 or jnp.shape(radius) not in ((), distance.shape):
+        raise ValueError(
+            f"radius and distance have shapes {jnp.shape(radius)} and {jnp.shape(distance)}; "
+            "expected [batch] distances, and as many radii or one for all"
+        )
     outside = jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius))
     return global_mean(outside, axis_name)

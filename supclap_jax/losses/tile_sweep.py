@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from supclap_jax.losses.base import Side, Tile
-from supclap_jax.losses.batch_statistics import Statistic
-from supclap_jax.losses.ring import device_count, global_mean, ring, vary, varying
-from supclap_jax.losses.tiles import Plan, Tree, add, over_tiles, pair_masks, product, put, take
+from .base import Side, Tile
+from .batch_statistics import Statistic
+from .ring import device_count, global_mean, ring, vary, varying
+from .tiles import Plan, Tree, add, over_tiles, pair_masks, product, put, take
 
 
 class Job(NamedTuple):

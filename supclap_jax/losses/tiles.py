@@ -1,6 +1,7 @@
 """The tiles of a batch: how large they are, which pairs they hold, and how to visit them all."""
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from supclap_jax.losses.base import BaseLoss, Side
-from supclap_jax.losses.ring import axis_names
+from .base import BaseLoss, Side
+from .ring import axis_names
 
 TILE = 1024  # rows and columns of an automatic tile
 DENSE_UP_TO = 4096  # batch up to which "auto" takes one tile and keeps it: three products
@@ -47,7 +48,7 @@ def make_plan(
     """The plan of a loss with these options; without tiles and devices one tile, kept.
 
     Raises:
-      TypeError: `block_size` is neither None, an int nor a string.
+      TypeError: `block_size` is neither None, a whole number nor a string.
       ValueError: it is below 1, or a string other than "auto".
     """
     size = _checked(block_size)
@@ -60,11 +61,17 @@ def make_plan(
 def _checked(block_size: int | str | None) -> int | str | None:
     if block_size is None or block_size == "auto":
         return block_size
-    if isinstance(block_size, bool) or not isinstance(block_size, int | str):
-        raise TypeError(f"block_size is {block_size!r}; expected None, an int or 'auto'")
-    if isinstance(block_size, str) or block_size < 1:
+    if isinstance(block_size, str):
         raise ValueError(f"block_size is {block_size!r}; expected at least 1, or 'auto'")
-    return block_size
+    try:
+        size = operator.index(block_size)
+    except TypeError:
+        size = None
+    if size is None or isinstance(block_size, bool):
+        raise TypeError(f"block_size is {block_size!r}; expected None, an int or 'auto'")
+    if size < 1:
+        raise ValueError(f"block_size is {size}; expected at least 1, or 'auto'")
+    return size
 
 
 def pair_masks(

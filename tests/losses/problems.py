@@ -29,9 +29,10 @@ def some_ids(seed, batch=BATCH):
     return np.random.default_rng(seed).integers(0, batch // 2 + 1, batch).astype(np.int32)
 
 
-def make_mesh(shape, names=("data",)):
+def make_mesh(shape, names=("data",), types=None):
     devices = jax.devices()[: math.prod(shape)]
-    return jax.make_mesh(shape, names, (AxisType.Auto,) * len(names), devices=devices)
+    types = types or (AxisType.Auto,) * len(names)
+    return jax.make_mesh(shape, names, types, devices=devices)
 
 
 def in_float32(function, arguments):

@@ -1,0 +1,72 @@
+"""What the losses make of their arguments: checked, or refused in a sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .ring import bound_axes
+
+SAME_ID = ("positive", "ignore")
+
+
+def check_pairs(
+    query: jax.Array,
+    key: jax.Array,
+    ids: jax.Array | None,
+    same_id: str,
+    axis_name: str | tuple[str, ...] | None,
+    block_size: int | str | None,
+) -> None:
+    """Raises ValueError or TypeError unless the arguments of a contrastive loss fit together."""
+    for name, array in (("first", query), ("second", key)):
+        check_array(f"the {name} embeddings", array)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"the {name} embeddings are {array.dtype}; expected a float dtype")
+    if query.ndim != 2 or query.shape != key.shape:
+        raise ValueError(
+            f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
+            "[batch, dim] for both"
+        )
+    if 0 in query.shape:
+        raise ValueError(f"the embeddings have shape {query.shape}; expected one pair or more")
+    if same_id not in SAME_ID:
+        raise ValueError(f"same_id is {same_id!r}; expected one of {SAME_ID}")
+    if ids is not None:
+        check_array("ids", ids)
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
+        if ids.shape != query.shape[:1]:
+            raise ValueError(
+                f"ids have shape {ids.shape}; expected {query.shape[:1]}, one for a pair"
+            )
+    if bound_axes(axis_name):
+        return
+    over = explicit_axes(query)
+    if block_size is not None and over:
+        raise ValueError(
+            f"the batch is divided over {over!r} of the mesh, and block_size is {block_size!r}: "
+            "every device would go through all tiles. Wrap the loss in supclap_jax.losses.sharded"
+        )
+
+
+def check_array(name: str, x: jax.Array) -> None:
+    """Raises TypeError unless `x` is an array of jax or numpy."""
+    if not isinstance(x, jax.Array | np.ndarray | np.generic):
+        raise TypeError(f"{name} are a {type(x).__name__}; expected an array of jax or numpy")
+
+
+def scalar(name: str, x: jax.Array | float) -> jax.Array | float:
+    """`x` without the axis of a shape (1,), as some keep their temperature; its gradient keeps it.
+
+    Raises:
+      ValueError: any other shape.
+    """
+    shape = jnp.shape(x)
+    if shape not in ((), (1,)):
+        raise ValueError(f"{name} has shape {shape}; expected a scalar, or shape (1,)")
+    return jnp.reshape(x, ()) if shape else x
+
+
+def explicit_axes(x: jax.Array) -> str | tuple[str, ...] | None:
+    """The axes of an Explicit mesh by which the rows of `x` are divided, as its type says."""
+    return next(iter(jax.typeof(x).sharding.spec), None)

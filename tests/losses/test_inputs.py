@@ -1,0 +1,91 @@
+"""What is taken as an argument, and what is refused, in a sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from supclap_jax.losses import (
+    info_nce,
+    radius_constraint,
+    sharded,
+    siglip,
+    supclap,
+    symmetric_info_nce,
+)
+from tests.losses.problems import make_mesh
+
+X = jnp.ones((4, 3))
+RADII = {"audio_radius": 0.1, "text_radius": 0.1}
+BAD = [
+    (lambda: info_nce([[1.0]], X, 1.0), TypeError, "first embeddings are a list; expected an arr"),
+    (lambda: info_nce(X, X, 1.0, ids=[1, 2, 3, 4]), TypeError, "ids are a list"),
+    (lambda: info_nce(X[:0], X[:0], 1.0), ValueError, r"shape \(0, 3\); expected one pair or more"),
+    (lambda: symmetric_info_nce(X[:0], X[:0], 1.0, block_size=2), ValueError, "one pair or more"),
+    (lambda: info_nce(X, X, jnp.ones(4)), ValueError, r"logit_scale has shape \(4,\); expected a"),
+    (lambda: siglip(X, X, 1.0, jnp.ones((1, 1))), ValueError, r"logit_bias has shape \(1, 1\)"),
+    (lambda: supclap(X, X, jnp.ones((1, 1))), ValueError, r"logit_scale has shape \(1, 1\)"),
+    (lambda: info_nce(X, X, 1.0, axis_name="data"), ValueError, "'data' is no axis of a jax.shard"),
+    (lambda: radius_constraint(1.0, jnp.ones(3), axis_name="x"), ValueError, "'x' is no axis"),
+    (lambda: radius_constraint(X[:, :1], X[:, 0]), ValueError, r"\(4, 1\) and \(4,\); expected"),
+    (lambda: supclap(X, X, 1.0, direction="up"), ValueError, "direction is 'up'; expected one of"),
+    (
+        lambda: supclap(X, X, 1.0, predict_radii=lambda _: (0.1, 0.2)),
+        ValueError,
+        "predict_radii gives a tuple; expected a dict of text_radius and audio_radius",
+    ),
+    (
+        lambda: supclap(X, X, 1.0, predict_radii=lambda _: {"audio": 0.1}),
+        ValueError,
+        r"predict_radii gives \['audio'\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD)
+def test_what_cannot_be_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("block_size", [None, np.int64(2)])
+def test_a_scale_and_a_bias_may_have_an_axis_of_one(block_size):
+    """As big_vision keeps them; their gradients have the shape that was given."""
+    rng = np.random.default_rng(0)
+    audio, text = (jnp.asarray(rng.normal(size=(5, 3)), jnp.float32) for _ in range(2))
+
+    def loss(scale, bias):
+        sig = siglip(audio, text, scale, bias, block_size=block_size)
+        return sig + supclap(audio, text, scale, block_size=block_size, **RADII)[0]
+
+    values, gradients = jax.value_and_grad(loss, (0, 1))(jnp.float32(2.0), jnp.float32(-1.0))
+    with_axis = jax.value_and_grad(loss, (0, 1))(jnp.array([2.0]), jnp.array([-1.0]))
+    np.testing.assert_array_equal(values, with_axis[0])
+    np.testing.assert_array_equal(jnp.stack(gradients)[:, None], jnp.stack(with_axis[1]))
+
+
+def test_tiles_of_a_batch_that_is_divided_point_to_sharded():
+    mesh = make_mesh((2,), types=(AxisType.Explicit,))
+    x = jax.device_put(X, NamedSharding(mesh, PartitionSpec("data")))
+    with pytest.raises(ValueError, match="divided over 'data' of the mesh, and block_size is 2"):
+        info_nce(x, x, 1.0, block_size=2)
+
+
+WRONG_ON_A_MESH = [
+    (lambda f: f(X, X[:2]), "argument '0' has 4, '1' has 2. What is no array of the batch belongs"),
+    (lambda f: f(X[:3], X[:3]), "2 devices cannot share 3 rows; expected a multiple"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_ON_A_MESH)
+def test_arrays_that_cannot_be_divided_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sharded(lambda x, y, axis_name: 0.0, make_mesh((2,))))
+
+
+def test_a_mesh_without_the_axis_and_no_mesh_at_all_are_refused():
+    with pytest.raises(ValueError, match=r"axis_name is \('rows',\); expected some of the mesh's"):
+        sharded(info_nce, make_mesh((2,)), "rows")(X, X, 1.0)
+    with pytest.raises(ValueError, match="there is no mesh; give one to sharded, or call under"):
+        sharded(info_nce)(X, X, 1.0)
