@@ -132,7 +132,7 @@ class Softmax(BaseLoss):
         if tile.same_id == "positive":
             same = jnp.sum(jnp.where(tile.same, margin, 0), tile.axis)
             gathered["same"] = side["same"] + same
-            gathered["count"] = side["count"] + jnp.sum(tile.same, tile.axis)
+            gathered["count"] = side["count"] + jnp.sum(tile.same, tile.axis, dtype=same.dtype)
         return gathered
 
     def finish(self, side, scale):

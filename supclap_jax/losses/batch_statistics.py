@@ -97,7 +97,7 @@ class Summary(Statistic):
         own = own * scale
         if total == 1:
             return {"summary": jnp.stack([own] * 7 + [jnp.zeros_like(own)], axis=1)}
-        hardest = side["hardest"][:, : total - 1]
+        hardest = side["hardest"][:, : min(HARDEST, total - 1)]
         hardest = jnp.pad(hardest, ((0, 0), (0, HARDEST - hardest.shape[1])), mode="edge")
         if "soft_peak" in side:
             soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / (total - 1))

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from .inputs import wide
+
 
 def forces(
     embedding: jax.Array, positive: jax.Array, gradient: jax.Array, pull: jax.Array
@@ -32,9 +34,9 @@ def forces(
     >>> {name: round(float(x[0]), 3) for name, x in found.items()}
     {'pull': 1.0, 'push_parallel': 0.0, 'push_perpendicular': 0.0, 'drift_cosine': 0.707}
     """
-    wide = jnp.promote_types(embedding.dtype, jnp.float32)
+    dtype = wide(embedding)
     embedding, positive, gradient, pull = (
-        x.astype(wide) for x in (embedding, positive, gradient, pull)
+        x.astype(dtype) for x in (embedding, positive, gradient, pull)
     )
     batch = embedding.shape[0]
     pull, force = batch * pull, -batch * gradient

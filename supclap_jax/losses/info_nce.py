@@ -107,7 +107,9 @@ def _cross_entropy(
     target = jnp.diagonal(scores)
     if ids is not None and same_id == "positive":
         same = same_clip(ids)
-        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / jnp.sum(same, axis=1)
+        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / jnp.sum(
+            same, axis=1, dtype=scores.dtype
+        )
     margin = (scores - target[:, None]) * logit_scale
     if ids is not None and same_id == "ignore":
         margin = jnp.where(other_pair_of_same_clip(ids), -jnp.inf, margin)

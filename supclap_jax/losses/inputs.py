@@ -22,6 +22,11 @@ def check_pairs(
         check_array(f"the {name} embeddings", array)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise TypeError(f"the {name} embeddings are {array.dtype}; expected a float dtype")
+        if array.dtype.itemsize < 2:
+            raise TypeError(
+                f"the {name} embeddings are {array.dtype}; expected at least 16 bits, such as "
+                "bfloat16"
+            )
     if query.ndim != 2 or query.shape != key.shape:
         raise ValueError(
             f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
@@ -65,6 +70,12 @@ def scalar(name: str, x: jax.Array | float) -> jax.Array | float:
     if shape not in ((), (1,)):
         raise ValueError(f"{name} has shape {shape}; expected a scalar, or shape (1,)")
     return jnp.reshape(x, ()) if shape else x
+
+
+def wide(*arrays: jax.Array) -> jnp.dtype:
+    """What is computed in: float64 where one of the arrays is, else float32."""
+    dtype = "float64" if any(x.dtype == "float64" for x in arrays) else "float32"
+    return jax.dtypes.canonicalize_dtype(dtype)
 
 
 def explicit_axes(x: jax.Array) -> str | tuple[str, ...] | None:

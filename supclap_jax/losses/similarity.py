@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from .inputs import wide
+
 HARDEST = 4  # hardest negatives in a summary
 
 
@@ -12,14 +14,14 @@ def similarity(query: jax.Array, key: jax.Array) -> jax.Array:
     Accumulated in float32, or in float64 where both inputs are, and computed in the inputs' own
     precision: accelerators would otherwise round float32 inputs. Pass bfloat16 for speed.
     """
-    dtype = jnp.promote_types(jnp.promote_types(query.dtype, key.dtype), jnp.float32)
-    highest = jax.lax.Precision.HIGHEST
+    highest, dtype = jax.lax.Precision.HIGHEST, wide(query, key)
     return jnp.matmul(query, key.T, precision=highest, preferred_element_type=dtype)
 
 
 def distance(audio: jax.Array, text: jax.Array) -> jax.Array:
     """Euclidean distance `[batch]` of each pair, in float32; its gradient is zero where it is."""
-    difference = audio.astype(jnp.promote_types(audio.dtype, jnp.float32)) - text
+    dtype = wide(audio, text)
+    difference = audio.astype(dtype) - text.astype(dtype)
     squared = jnp.sum(difference * difference, axis=-1)
     apart = squared > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)

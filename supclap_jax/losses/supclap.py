@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from .base import BASES, BaseLoss, Side
 from .batch_statistics import Recall, Summary
 from .function_loss import Function, function_sides
-from .inputs import check_pairs, scalar
+from .inputs import check_pairs, scalar, wide
 from .ring import global_mean
 from .similarity import distance
 from .svr import (
@@ -248,5 +248,5 @@ def _pulls(
 
 
 def _row_dot(x: jax.Array, y: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return jnp.sum(x.astype(wide) * y.astype(wide), axis=1)
+    dtype = wide(x, y)
+    return jnp.sum(x.astype(dtype) * y.astype(dtype), axis=1)

@@ -49,7 +49,8 @@ def support_vectors(anchor: jax.Array, positive: jax.Array, radius: jax.Array | 
         )
     apart = distance(anchor, positive)
     share = jnp.where(apart > 0, radius / jnp.where(apart > 0, apart, 1), 0)
-    moved = anchor + share[:, None] * (positive.astype(share.dtype) - anchor)
+    start = anchor.astype(share.dtype)
+    moved = start + share[:, None] * (positive.astype(share.dtype) - start)
     return moved.astype(anchor.dtype)
 
 

@@ -25,6 +25,7 @@ from jax import lax
 
 from .base import Side, Tile
 from .batch_statistics import Statistic
+from .inputs import wide
 from .ring import device_count, global_mean, ring, vary, varying
 from .tiles import Plan, Tree, add, over_tiles, pair_masks, product, put, take
 
@@ -105,15 +106,17 @@ def sweeps(
     keys = {name: keys[name] for name in dict.fromkeys(job.key for job in jobs)}
     queries = [job.query for job in jobs]
     batch, axes = queries[0].shape[0], plan.axis_name
-    narrow = jnp.result_type(*queries, *keys.values())
-    wide = jnp.promote_types(narrow, jnp.float32)
+    vectors = [*queries, *keys.values()]
+    dtype, narrow = wide(*vectors), vectors[0].dtype
+    if any(x.dtype != narrow for x in vectors):
+        narrow = dtype
     queries, keys = jax.tree.map(lambda x: x.astype(narrow), (queries, keys))
-    scale, bias = jnp.asarray(logit_scale, wide), jnp.asarray(logit_bias, wide)
+    scale, bias = jnp.asarray(logit_scale, dtype), jnp.asarray(logit_bias, dtype)
     arguments = (queries, keys, scale, bias, ids if plan.same_id else None)
     differing = set(axes).union(*map(varying, jax.tree.leaves(arguments)))
     queries, keys, scale, bias, ids = vary(arguments, differing)
     owns = [
-        jnp.sum(query.astype(wide) * keys[job.key].astype(wide), axis=1)
+        jnp.sum(query.astype(dtype) * keys[job.key].astype(dtype), axis=1)
         for query, job in zip(queries, jobs, strict=True)
     ]
     first = batch * lax.axis_index(axes) if axes else 0

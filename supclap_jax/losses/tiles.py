@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .base import BaseLoss, Side
+from .inputs import wide
 from .ring import axis_names
 
 TILE = 1024  # rows and columns of an automatic tile
@@ -52,8 +53,8 @@ def make_plan(
       ValueError: it is below 1, or a string other than "auto".
     """
     size = _checked(block_size)
-    on_one_device = not axis_name
-    keep = on_one_device and (size is None or (size == "auto" and batch <= DENSE_UP_TO))
+    is_small = not isinstance(batch, int) or batch <= DENSE_UP_TO  # or symbolic, in jax.export
+    keep = not axis_name and (size is None or (size == "auto" and is_small))
     tile = batch if keep else min({None: batch, "auto": TILE}.get(size, size), batch)
     return Plan(base, tile, axis_names(axis_name), None if ids is None else same_id, keep)
 
@@ -106,8 +107,8 @@ def _over_blocks(body: Callable, length: int, size: int, carry: Tree) -> Tree:
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """`x @ y` in the inputs' own precision, accumulated in float32 (float64 for float64 inputs)."""
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    return jnp.matmul(x, y, precision=lax.Precision.HIGHEST, preferred_element_type=dtype)
+    highest = lax.Precision.HIGHEST
+    return jnp.matmul(x, y, precision=highest, preferred_element_type=wide(x, y))
 
 
 def take(tree: Tree, start: Any, size: int) -> Tree:

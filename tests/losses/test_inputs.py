@@ -21,6 +21,11 @@ RADII = {"audio_radius": 0.1, "text_radius": 0.1}
 BAD = [
     (lambda: info_nce([[1.0]], X, 1.0), TypeError, "first embeddings are a list; expected an arr"),
     (lambda: info_nce(X, X, 1.0, ids=[1, 2, 3, 4]), TypeError, "ids are a list"),
+    (
+        lambda: info_nce(X.astype("float8_e4m3fn"), X, 1.0),
+        TypeError,
+        "float8_e4m3fn; expected at l",
+    ),
     (lambda: info_nce(X[:0], X[:0], 1.0), ValueError, r"shape \(0, 3\); expected one pair or more"),
     (lambda: symmetric_info_nce(X[:0], X[:0], 1.0, block_size=2), ValueError, "one pair or more"),
     (lambda: info_nce(X, X, jnp.ones(4)), ValueError, r"logit_scale has shape \(4,\); expected a"),
@@ -59,8 +64,9 @@ def test_a_scale_and_a_bias_may_have_an_axis_of_one(block_size):
         sig = siglip(audio, text, scale, bias, block_size=block_size)
         return sig + supclap(audio, text, scale, block_size=block_size, **RADII)[0]
 
-    values, gradients = jax.value_and_grad(loss, (0, 1))(jnp.float32(2.0), jnp.float32(-1.0))
-    with_axis = jax.value_and_grad(loss, (0, 1))(jnp.array([2.0]), jnp.array([-1.0]))
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    values, gradients = gradient(jnp.float32(2.0), jnp.float32(-1.0))
+    with_axis = gradient(jnp.array([2.0]), jnp.array([-1.0]))
     np.testing.assert_array_equal(values, with_axis[0])
     np.testing.assert_array_equal(jnp.stack(gradients)[:, None], jnp.stack(with_axis[1]))
 
@@ -89,3 +95,53 @@ def test_a_mesh_without_the_axis_and_no_mesh_at_all_are_refused():
         sharded(info_nce, make_mesh((2,)), "rows")(X, X, 1.0)
     with pytest.raises(ValueError, match="there is no mesh; give one to sharded, or call under"):
         sharded(info_nce)(X, X, 1.0)
+
+
+ALL = {
+    "info_nce": lambda a, t, s, **options: info_nce(a, t, s, **options),
+    "symmetric": lambda a, t, s, **options: symmetric_info_nce(a, t, s, **options),
+    "siglip": lambda a, t, s, **options: siglip(a, t, s, -5.0, **options),
+    "supclap": lambda a, t, s, **options: supclap(a, t, s, **RADII, **options)[0],
+    "predicted": lambda a, t, s, **options: supclap(
+        a, t, s, predict_radii=lambda x: {f"{k}_radius": v[:, 0] for k, v in x.items()}, **options
+    )[0],
+}
+each_loss = pytest.mark.parametrize("loss", ALL.values(), ids=ALL)
+
+
+@each_loss
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_no_type_is_promoted_silently(loss, dtype):
+    x, ids = X.astype(dtype), jnp.zeros(4, jnp.int32)
+    with jax.numpy_dtype_promotion("strict"):
+        for options in ({}, {"ids": ids}, {"ids": ids, "block_size": 3}):
+            gradient = jax.value_and_grad(lambda *a, options=options: loss(*a, **options), (0, 1))
+            value, _ = jax.eval_shape(gradient, x, x, 10.0)
+            assert value.dtype == jnp.float32
+
+
+@each_loss
+def test_the_batch_may_be_symbolic(loss):
+    """In jax.export; a summary of the four hardest negatives needs five pairs."""
+    (batch,) = jax.export.symbolic_shape("batch", constraints=["batch >= 5"])
+    x = jax.ShapeDtypeStruct((batch, 3), jnp.float32)
+    whole = jax.jit(lambda a, t: loss(a, t, 10.0, block_size="auto"))
+    assert jax.export.export(whole)(x, x).in_avals[0].shape[0] == batch
+
+
+@pytest.mark.parametrize("name", ["info_nce", "symmetric", "siglip"])
+def test_dense_forms_have_forward_derivatives(name):
+    rng = np.random.default_rng(1)
+    pairs = [jnp.asarray(rng.normal(size=(4, 3)), jnp.float32) for _ in range(4)]
+    loss = lambda a, t: ALL[name](a, t, 3.0)  # noqa: E731
+    _, slope = jax.jvp(loss, pairs[:2], pairs[2:])
+    gradients = jax.grad(loss, (0, 1))(*pairs[:2])
+    assert float(slope) == pytest.approx(
+        sum(float(jnp.vdot(x, y)) for x, y in zip(gradients, pairs[2:], strict=True)), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"ids": jnp.zeros(4, jnp.int32), "same_id": "ignore"}])
+def test_nothing_is_infinite_on_the_way_out(options):
+    with jax.debug_infs(True), jax.debug_nans(True):
+        jax.jit(jax.grad(lambda x: ALL["supclap"](x, X, 10.0, block_size=3, **options)))(X)
