@@ -1,7 +1,7 @@
 """Sizes by budgets that double by variants: the runs of a scaling law, by trunks and cooldowns.
 
     supclap sweep configs/sweeps/ladder.py:soundscape,2 --out=runs/ladder --jobs=2
-    supclap sweep configs/sweeps/ladder.py:ced --out=runs/ced --dry-run --topology=v5e:4x4
+    supclap sweep configs/sweeps/ladder.py:ced --out=runs/ced --dry-run --topology=v5e:2x4
 
 Each size and variant is trained once at a constant rate; every budget branches from that run and
 cools down over its last fifth. The argument is soundscape, the default, or ced, see

@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> None:
     result = report(groups, options.by, baseline)
     for table in tables(result):
         console.print(table)
+    for warning in result["warnings"]:
+        console.print(f"Warning: {warning}.", soft_wrap=True)
     path, figure = (options.folder / f"comparison.{suffix}" for suffix in ("json", "png"))
     try:
         write_whole(path, json.dumps(result, indent=2) + "\n")

@@ -4,14 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from supclap_jax.errors import CannotWrite, ConfigError
+from supclap_jax.errors import CannotWrite, ConfigError, DataError
 
 EXAMPLE = """\
-supclap fit --points=runs/ladder --x=flops --y=entropy_text_to_audio --law=saturating \\
-    --hold-out='flops > 1e16'
-supclap fit --points=runs.csv --x=gmacs_total --y=imagenet_error --law=power --frontier=5
 supclap fit --points=runs/ladder --x=encoder_parameters,clips_seen --y=entropy_text_to_audio \\
-    --law=chinchilla --where='seed == 0' --budgets=1e12,1e13 --json=law.json --figure=law.png
+    --law=chinchilla --where='optimizer.schedule == wsd' --where='loss.svr.radius == none' \\
+    --hold-out='encoder_parameters > 1e6' --hold-out='clips_seen > 60000' --json=law.json
+supclap fit --points=runs.csv --x=gmacs_total --y=imagenet_error --law=power --frontier=5
 """
 
 
@@ -63,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    import numpy as np
+
     from supclap_jax.console import console
     from supclap_jax.experiments.huber import DELTA, LEAST_SQUARES
     from supclap_jax.experiments.law_figure import law_figure
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.experiments.points import check_points, frontier, read_points
     from supclap_jax.files import write_whole
 
-    columns, budgets = options.x.split(","), _budgets(options)
+    columns, budgets = [name.strip() for name in options.x.split(",")], _budgets(options)
     law = LAWS[options.law]
     if len(columns) != law.columns:
         raise ConfigError(
@@ -102,6 +103,12 @@ def run(options: argparse.Namespace) -> None:
         delta=delta,
     )
     told = report(options.law, fitted, points, budgets)
+    numbers = [x for value in told["coefficients"].values() for x in value.values()]
+    if not np.isfinite(numbers).all():
+        raise DataError(
+            f"a coefficient of {law.formula} is too large or small for a number; give {options.x} "
+            f"or {options.y} in another unit"
+        )
     for line in (headline(told), *tables(told)):
         console.print(line, soft_wrap=isinstance(line, str))
     for warning in told["warnings"]:

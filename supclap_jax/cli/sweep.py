@@ -81,6 +81,8 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.jobs < 1:
         raise ConfigError(f"--jobs is {options.jobs}; expected at least 1")
+    if options.dry_run and options.status:
+        raise ConfigError("--dry-run and --status are given; expected one of them")
     if options.topology and not options.dry_run:
         raise ConfigError("--topology is only used by --dry-run; add that, or leave it")
 

@@ -1,9 +1,9 @@
 """Python files of users, recipes and sweeps: read, and called for what they say."""
 
 import importlib.util
-import inspect
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from supclap_jax.errors import ConfigError, UserError
 
 
 def call_in_file(kind: str, reference: str, function: str) -> Any:
-    """What `function` of a file returns; a generator is run to its end, and its items are a list.
+    """What `function` of a file returns; an iterator is run to its end, and its items are a list.
 
     The file's folder is put on Python's path.
 
@@ -36,7 +36,7 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
         if not hasattr(module, function):
             raise ConfigError(f"{kind} {name} has no function {function}")
         result = getattr(module, function)(*argument)
-        return list(result) if inspect.isgenerator(result) else result
+        return list(result) if isinstance(result, Iterator) else result
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a file may raise any kind

@@ -1,12 +1,12 @@
 """Differences between the runs of a sweep, paired by seed and by clip."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from supclap_jax.data.list_files import read_csv
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.evaluate import per_clip
 from supclap_jax.experiments.points import condition
@@ -60,13 +60,15 @@ def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
     Raises:
       RunError: there is no `results.csv`, or a run has no results clip by clip.
       ConfigError: it has no such column, or all runs are alike in it; a condition cannot be read.
-      DataError: the runs were evaluated on different clips.
+      DataError: the file is damaged, or the runs were evaluated on different clips.
     """
     path = out / FILE
     if not path.is_file():
         raise RunError(f"{out} holds no {FILE}; see 'supclap sweep --help'")
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["exit_code"] == "0"]
+    entries = list(read_csv(path, ("name", COST, "exit_code")))
+    if odd := next((entry for entry in entries if entry.problem), None):
+        raise DataError(f"row {odd.row} of {path} is damaged: {odd.problem}")
+    rows = [entry.fields for entry in entries if entry.fields["exit_code"] == "0"]
     if rows and by not in rows[0]:
         raise ConfigError(f"{path} has no column {by!r}; it has {', '.join(rows[0])}")
     conditions = [condition(text, rows[0], "--where") for text in where if rows]

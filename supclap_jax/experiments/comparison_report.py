@@ -1,5 +1,6 @@
 """A comparison as tables, JSON and a figure with the points themselves."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from supclap_jax.experiments.comparison import UNITS, Group, baseline_of, difference
+from supclap_jax.experiments.points import number_of
 
 COLOURS = ("#0b6e99", "#d9730d")  # of the directions
+PREFERRED = ("entropy_text_to_audio", "R@1_text_to_audio")  # to tell which value is best
 NAMES = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
 
 
@@ -18,8 +21,8 @@ def report(groups: list[Group], by: str, baseline: str) -> dict:
 
     Returns:
       `{"by", "baseline", "groups": [{"value", "others", "seeds", metric: {"mean", "by_seed",
-      "difference": {"seeds", "value", "low", "high"} | None}}]}`; R@1 in percent, entropies in
-      nats.
+      "difference": {"seeds", "value", "low", "high"} | None}}], "warnings": [...]}`; R@1 in
+      percent, entropies in nats; warnings are sentences.
     """
     found = []
     for group in groups:
@@ -36,7 +39,30 @@ def report(groups: list[Group], by: str, baseline: str) -> dict:
                 "difference": less and less._asdict(),
             }
         found.append(row)
-    return {"by": by, "baseline": baseline, "groups": found}
+    result = {"by": by, "baseline": baseline, "groups": found}
+    return result | {"warnings": _edges(result)}
+
+
+def _edges(result: dict) -> list[str]:
+    """Where the best of three or more numbers, such as learning rates, is the first or last."""
+    places = defaultdict(dict)
+    for row in result["groups"]:
+        metric = next(metric for metric in PREFERRED if metric in row)
+        sign = 1 if metric.startswith("entropy") else -1
+        number = number_of(row["value"])
+        if number is None:
+            return []
+        places[tuple(row["others"].items())][number] = sign * row[metric]["mean"]
+    warnings = []
+    for others, costs in places.items():
+        best = min(costs, key=costs.get)
+        if len(costs) > 2 and best in (min(costs), max(costs)):
+            where = "".join(f" at {name} {value}" for name, value in others)
+            warnings.append(
+                f"the best {result['by']}{where}, {best:g}, is the edge of its sweep, "
+                f"{min(costs):g} to {max(costs):g}: a better one may lie beyond"
+            )
+    return warnings
 
 
 def tables(result: dict) -> Iterator[Table]:
@@ -49,7 +75,7 @@ def tables(result: dict) -> Iterator[Table]:
         table = Table(title=f"{kind} {NAMES[direction]}, {unit}")
         others = list(rows[0]["others"])
         for name in (*others, result["by"]):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for name in ("seeds", "mean", "range", f"less {result['baseline']}, 95 %"):
             table.add_column(name, justify="right")
         for row in rows:

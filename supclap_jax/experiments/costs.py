@@ -74,9 +74,10 @@ def dry_run(planned: list[Planned], topology: str | None = None) -> Table:
         shape = _shape(config)
         if shape not in per_step:
             per_step[shape] = _least_seconds(config, topology) if topology else _measured(config)
-        if config.data.path not in clips:
-            clips[config.data.path] = _training_clips(config)
-        cost, count = training_cost(config), clips[config.data.path]
+        source = (config.data.path, str(config.data.mixture), config.data.languages)
+        if source not in clips:
+            clips[source] = _training_clips(config)
+        cost, count = training_cost(config), clips[source]
         own = config.total_steps - (run.branch_step or 0)
         flops = cost["flops"] / config.total_steps * own
         seconds = own * per_step[shape]

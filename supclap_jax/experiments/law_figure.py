@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from supclap_jax.evaluate.bootstrap import interval
 from supclap_jax.experiments.law_fit import Fit
@@ -54,11 +54,12 @@ def law_figure(report: dict, fit: Fit, points: Points) -> bytes:
                 )
                 _curve(axes, fit, part, colour, f"{points.x_columns[0]} {size:.3g}")
         axes.set(xscale="log", yscale="log", xlabel=points.x_columns[-1], ylabel=points.y_column)
-        low, high = axes.get_ylim()
-        if high < 10 * low:  # powers of ten say too little
-            axes.yaxis.set_major_locator(MaxNLocator(6))
-            axes.yaxis.set_major_formatter(ScalarFormatter())
-            axes.yaxis.set_minor_locator(NullLocator())
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            axis.set_minor_formatter(NullFormatter())
+            if high < 10 * low:  # powers of ten say too little
+                axis.set_major_locator(MaxNLocator(6))
+                axis.set_major_formatter(ScalarFormatter())
+                axis.set_minor_locator(NullLocator())
         axes.set_title(formula_of(report))
         if len(points.held_y):
             axes.plot([], [], "o", color="#37352f", markerfacecolor="none", label="held out")

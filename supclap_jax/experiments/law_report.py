@@ -14,6 +14,8 @@ from supclap_jax.experiments.points import Points, Row, count_points, number_of
 
 EPOCHS = "epochs"  # columns of a sweep's results
 LEARNING_RATE = "optimizer.learning_rate"
+ALIKE = 0.95  # correlation of two x that is too much
+NEAR = 0.05  # of an edge, as a share of it
 
 
 def report(law: str, fit: Fit, points: Points, budgets: Sequence[float] = ()) -> dict:
@@ -78,12 +80,22 @@ def warnings(fit: Fit, points: Points) -> list[str]:
             f"{count} points for {coefficients} coefficients: with fewer than {coefficients + 2} "
             "the fit follows the noise"
         )
-    inside = (points.held_x >= points.x.min(axis=0)) & (points.held_x <= points.x.max(axis=0))
+    fitted = np.array(
+        [[float(row.fields[name]) for name in points.x_columns] for row in points.rows]
+    )
+    inside = (points.held_x >= fitted.min(axis=0)) & (points.held_x <= fitted.max(axis=0))
     if within := int(inside.all(axis=1).sum()):
         found.append(
             f"{within} of {len(points.held_y)} held-out points lie inside the fitted range: they "
             "do not test what the law says of larger runs"
         )
+    if len(points.x_columns) == 2:
+        alike = float(np.corrcoef(np.log(points.x.T))[0, 1])
+        if abs(alike) > ALIKE:
+            found.append(
+                f"{' and '.join(points.x_columns)} go together, with a correlation of {alike:.3f} "
+                "of their logarithms: the points cannot tell their parts of the law apart"
+            )
     return [*found, *_edges(fit), *_repeated_epochs(points.rows), *_learning_rates(points)]
 
 
@@ -145,7 +157,7 @@ def _edges(fit: Fit) -> list[str]:
         edges = {"c": (high,), **dict.fromkeys(fit.law.exponents, (low, high))}.get(name, ())
         value, *resampled = fit.parameters[:, place]
         reached = interval(Estimate(value, resampled)).values()
-        if any(np.isclose(one, edge, rtol=1e-3) for one in reached for edge in edges):
+        if any(np.isclose(one, edge, rtol=NEAR) for one in reached for edge in edges):
             unit = " times the smallest x" if name == "c" else ""
             found.append(
                 f"{name} or its interval is at the edge of where it is sought, {low:g} to {high:g}"
@@ -167,12 +179,13 @@ def _repeated_epochs(rows: Sequence[Row]) -> list[str]:
 
 def _learning_rates(points: Points) -> list[str]:
     """Of runs that differ in their learning rate alone: whether an end of the sweep is best."""
+    settings = _settings(points.rows)
     sweeps: dict[tuple, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in points.rows:
         fields = row.fields
         rate = number_of(fields.get(LEARNING_RATE, ""))
         if rate is not None:
-            others = (name for name in fields if name in FIELDS and not _is_tuned(name))
+            others = (name for name in fields if name in settings and not _is_tuned(name))
             same = (*points.x_columns, *others)
             y = float(fields[points.y_column])
             sweeps[tuple(fields[name] for name in same)][rate].append(y)
@@ -187,6 +200,17 @@ def _learning_rates(points: Points) -> list[str]:
                 f"at {where} the best learning rate, {best:g}, is the edge of its sweep, "
                 f"{min(sweep):g} to {max(sweep):g}: a better one may lie beyond"
             )
+    return found
+
+
+def _settings(rows: Sequence[Row]) -> set[str]:
+    """Columns that are no results: fields of a config, and words that are not of one row alone."""
+    found = set()
+    for name in rows[0].fields if rows else ():
+        values = [row.fields[name] for row in rows]
+        are_words = any(number_of(value) is None for value in values if value)
+        if name in FIELDS or (are_words and len(set(values)) < len(values)):
+            found.add(name)
     return found
 
 

@@ -23,7 +23,7 @@ _COMPARISONS: dict[str, Callable[[object, object], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
-_CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>|=)(?!\s*[<>=!])\s*(.+?)\s*")
 
 
 class Row(NamedTuple):
@@ -164,7 +164,7 @@ def check_points(points: Points, coefficients: int) -> None:
     if distinct < 3:
         raise DataError(
             f"there are {distinct} points (runs with the same x are one); expected at least 3. "
-            "Does --where leave out too much?"
+            "Does --where or --frontier leave too few?"
         )
     for column, values in zip(points.x_columns, points.x.T, strict=True):
         if np.ptp(values) == 0:

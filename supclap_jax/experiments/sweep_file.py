@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from supclap_jax.config import read_config
 from supclap_jax.config.python_files import call_in_file
 from supclap_jax.errors import ConfigError
+from supclap_jax.runs.branch import check_configs
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -77,8 +78,13 @@ def read_sweep(reference: str, out: Path) -> list[Planned]:
             )
     if not runs:
         raise ConfigError(f"get_sweep of {file} gives no runs")
+    for run in runs:
+        _check_types(run)
     _check_names(runs)
-    return [_planned(run, out, _branch_steps(run, runs)) for run in _in_order_of_need(runs)]
+    planned = {}
+    for run in _in_order_of_need(runs):
+        planned[run.name] = _planned(run, out, _branch_steps(run, runs), planned.get(run.trunk))
+    return list(planned.values())
 
 
 def families(planned: Iterable[Planned]) -> list[list[Planned]]:
@@ -90,10 +96,24 @@ def families(planned: Iterable[Planned]) -> list[list[Planned]]:
     return list(found.values())
 
 
+def _check_types(run: SweepRun) -> None:
+    expected = {
+        "name": (str, "a string"),
+        "recipe": (str, "a string, FILE.py or FILE.py:argument"),
+        "overrides": (Mapping, "a dict of fields"),
+        "trunk": (str | None, "the name of a run, or None"),
+        "branch_step": (int | None, "a whole number, or None"),
+    }
+    for name, (kind, meaning) in expected.items():
+        value = getattr(run, name)
+        if not isinstance(value, kind):
+            raise ConfigError(f"{name} of a run of the sweep is {value!r}; expected {meaning}")
+
+
 def _check_names(runs: list[SweepRun]) -> None:
     seen = set()
     for run in runs:
-        if not isinstance(run.name, str) or not NAME.fullmatch(run.name):
+        if not NAME.fullmatch(run.name):
             raise ConfigError(
                 f"a run of the sweep is named {run.name!r}; expected letters, digits, '.', '_' and "
                 "'-', since a folder is named so"
@@ -132,16 +152,25 @@ def _branch_steps(trunk: SweepRun, runs: list[SweepRun]) -> tuple[int, ...]:
     return tuple(sorted({run.branch_step for run in runs if run.trunk == trunk.name}))
 
 
-def _planned(run: SweepRun, out: Path, branch_steps: tuple[int, ...]) -> Planned:
+def _planned(
+    run: SweepRun, out: Path, branch_steps: tuple[int, ...], trunk: Planned | None
+) -> Planned:
     """The trunk of others keeps the checkpoints from which they start."""
     overrides = dict(run.overrides)
-    if branch_steps:
-        overrides["keep_steps"] = branch_steps
-    if run.trunk is not None:
+    if trunk is not None:
         overrides |= {"branch.run": str(workdir_of(out, run.trunk)), "branch.step": run.branch_step}
-    flags = [f"--config.{key}={value}" for key, value in overrides.items()]
     try:
+        if branch_steps:
+            kept = read_config(run.recipe, _flags(overrides)).keep_steps
+            overrides["keep_steps"] = tuple(sorted({*kept, *branch_steps}))
+        flags = _flags(overrides)
         config = read_config(run.recipe, flags)
+        if trunk is not None:
+            check_configs(trunk.config, config)
     except ConfigError as error:
         raise ConfigError(f"run {run.name!r} of the sweep: {error}") from error
     return Planned(run, config, [f"--config={run.recipe}", *flags])
+
+
+def _flags(overrides: Mapping[str, Any]) -> list[str]:
+    return [f"--config.{key}={value}" for key, value in overrides.items()]

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from supclap_jax.config import changed_keys
 from supclap_jax.errors import CannotWrite, ConfigError, Diverged, Interrupted
 from supclap_jax.experiments.sweep_file import Planned, workdir_of
 from supclap_jax.files import write_whole
 from supclap_jax.runs.processes import collected_signals
+from supclap_jax.runs.run import Run
 
 POLL, REFRESH = 0.2, 2.0  # seconds
 
@@ -40,9 +42,11 @@ def run_sweep(
       As `states`.
 
     Raises:
+      ConfigError: a run was trained before, with another config than the sweep now has for it.
       Interrupted: by SIGINT or SIGTERM; every run was stopped after a checkpoint.
       CannotWrite: a file cannot be written.
     """
+    _check_unchanged(planned, out)
     waiting = [plan for plan in planned if _is_to_run(out, plan)]
     running: dict[str, subprocess.Popen] = {}
     told, when = None, 0.0
@@ -96,7 +100,7 @@ def exit_code(out: Path, name: str) -> int | None:
 
 
 @contextlib.contextmanager
-def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[tuple[int, int]]:
+def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[tuple[int, ...]]:
     """Holds the folder of a sweep, or this part of it, as long as this process and its runs live.
 
     Yields:
@@ -112,6 +116,11 @@ def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[tuple[int, int]]:
             part = stack.enter_context((out / f"part-{index}.lock").open("a"))
             fcntl.flock(whole, (fcntl.LOCK_SH if of > 1 else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            division = stack.enter_context((out / f"of-{of}.lock").open("a"))
+            fcntl.flock(division, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            for path in set(out.glob("of-*.lock")) - {out / f"of-{of}.lock"}:
+                with path.open("a") as other:  # parts of another division may hold the same runs
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
                 f"another sweep, or a run that a killed one has left, is at work in {out}; wait "
@@ -119,7 +128,21 @@ def alone(out: Path, index: int = 0, of: int = 1) -> Iterator[tuple[int, int]]:
             ) from error
         except OSError as error:
             raise CannotWrite(f"cannot write in {out}: {error}") from error
-        yield whole.fileno(), part.fileno()
+        yield whole.fileno(), part.fileno(), division.fileno()
+
+
+def _check_unchanged(planned: list[Planned], out: Path) -> None:
+    for plan in planned:
+        run = Run(workdir_of(out, plan.run.name))
+        if not run.exists or exit_code(out, plan.run.name) not in (0, None):
+            continue  # what failed may have been mended
+        changed = [key for key in changed_keys(run.config, plan.config) if key != "branch.run"]
+        if changed:
+            raise ConfigError(
+                f"run {plan.run.name!r} in {out} was trained with other values of "
+                f"{', '.join(changed)} than the sweep has now; give it another name, or choose "
+                "another --out"
+            )
 
 
 def _is_to_run(out: Path, plan: Planned) -> bool:

@@ -23,8 +23,9 @@ class Tile(NamedTuple):
       scores: `[rows, columns]`, the dot products.
       own: bool `[rows, columns]`, own pairs.
       same: bool `[rows, columns]`, other pairs of the same clip.
-      used: bool `[rows, columns]`, the pairs in a loss's sums: not own pairs and, with `same_id`
-        "ignore", not those of the same clip.
+      used: bool `[rows, columns]`, the pairs in a loss's sums: not own pairs, not padded ones and,
+        with `same_id` "ignore", not those of the same clip.
+      present: bool `[rows, columns]`, pairs of which neither row nor column is padded.
       same_id: what other pairs of the same clip are: "positive", "ignore"; None without ids.
       axis: which axis a statistic reduces: 1 for one of rows, 0 for one of columns.
       pairs: what is known of the rows or columns: "own" `[pairs]`, their own similarity; backward
@@ -37,6 +38,7 @@ class Tile(NamedTuple):
     own: jax.Array
     same: jax.Array
     used: jax.Array
+    present: jax.Array
     same_id: str | None
     axis: int
     pairs: Side

@@ -29,8 +29,13 @@ class Statistic(abc.ABC):
         """This statistic's part of `side`, with one more tile taken in."""
 
     @abc.abstractmethod
-    def outcomes(self, side: Side, own: jax.Array, scale: jax.Array, total: int) -> Side:
-        """What it amounts to, from a finished side and a batch of `total` pairs on all devices."""
+    def outcomes(
+        self, side: Side, own: jax.Array, scale: jax.Array, total: int | jax.Array
+    ) -> Side:
+        """What it amounts to, from a finished side and a batch of `total` pairs on all devices.
+
+        With padded pairs, which do not count, `total` is an array.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Recall(Statistic):
     def gather(self, tile, side):
         positive = tile.own | tile.same
         best = jnp.max(jnp.where(positive, tile.scores, -jnp.inf), tile.axis)
-        other = jnp.max(jnp.where(positive, -jnp.inf, tile.scores), tile.axis)
+        negative = tile.present & ~positive
+        other = jnp.max(jnp.where(negative, tile.scores, -jnp.inf), tile.axis)
         return {
             "best_positive": jnp.maximum(side["best_positive"], best),
             "best_negative": jnp.maximum(side["best_negative"], other),
@@ -68,7 +74,7 @@ class Summary(Statistic):
 
     def gather(self, tile, side):
         """Mean and scatter are merged with those so far as by Chan et al. (1979)."""
-        axis, logits, negative = tile.axis, tile.scores * tile.scale, ~tile.own
+        axis, logits, negative = tile.axis, tile.scores * tile.scale, tile.present & ~tile.own
         masked = jnp.where(negative, logits, -jnp.inf)
         rows = masked if axis == 1 else masked.T
         hardest = lax.top_k(rows, min(HARDEST, rows.shape[1]))[0]
@@ -94,15 +100,22 @@ class Summary(Statistic):
         return gathered
 
     def outcomes(self, side, own, scale, total):
-        own = own * scale
-        if total == 1:
-            return {"summary": jnp.stack([own] * 7 + [jnp.zeros_like(own)], axis=1)}
-        hardest = side["hardest"][:, : min(HARDEST, total - 1)]
-        hardest = jnp.pad(hardest, ((0, 0), (0, HARDEST - hardest.shape[1])), mode="edge")
-        if "soft_peak" in side:
-            soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / (total - 1))
+        own, hardest = own * scale, side["hardest"]
+        alone = jnp.stack([own] * 7 + [jnp.zeros_like(own)], axis=1)
+        is_masked = isinstance(total, jax.Array)
+        if not is_masked and total == 1:
+            return {"summary": alone}
+        if is_masked:
+            easiest = jnp.min(hardest, axis=1, where=hardest > -jnp.inf, initial=jnp.inf)
+            hardest = jnp.where(hardest > -jnp.inf, hardest, easiest[:, None])
         else:
-            soft_maximum = side["others"] + own - jnp.log(total - 1)
-        spread = jnp.sqrt(side["scatter"] / (total - 1))
-        columns = [own, hardest, soft_maximum, side["mean"], spread]
-        return {"summary": jnp.column_stack(columns)}
+            hardest = hardest[:, : min(HARDEST, total - 1)]
+            hardest = jnp.pad(hardest, ((0, 0), (0, HARDEST - hardest.shape[1])), mode="edge")
+        others = jnp.maximum(total - 1, 1) if is_masked else total - 1
+        if "soft_peak" in side:
+            soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / others)
+        else:
+            soft_maximum = side["others"] + own - jnp.log(others)
+        spread = jnp.sqrt(side["scatter"] / others)
+        summary = jnp.column_stack([own, hardest, soft_maximum, side["mean"], spread])
+        return {"summary": jnp.where(total > 1, summary, alone) if is_masked else summary}

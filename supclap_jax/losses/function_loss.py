@@ -87,7 +87,8 @@ def _statistics(job: Job, scores, ids, scale, axis: int) -> Side:
     own = jnp.eye(batch, dtype=bool)
     same = jnp.zeros_like(own) if ids is None else other_pair_of_same_clip(ids)
     same_id, pairs = None if ids is None else "positive", {"own": jnp.diagonal(scores)}
-    tile = Tile(scores, own, same, ~own, same_id, axis, pairs, scale, jnp.zeros_like(scale))
+    bias, present = jnp.zeros_like(scale), jnp.ones_like(own)
+    tile = Tile(scores, own, same, ~own, present, same_id, axis, pairs, scale, bias)
     found = {}
     for statistic in job.statistics:
         side = statistic.gather(tile, statistic.start(batch, scores.dtype, summed=False))

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from .base import Softmax
 from .inputs import check_pairs, scalar
+from .reduction import make_reduction, without_padding
 from .similarity import other_pair_of_same_clip, same_clip, similarity
-from .tile_sweep import mean_loss, sweep
+from .tile_sweep import losses_of, sweep
 from .tiles import make_plan
 
 
@@ -17,6 +18,9 @@ def info_nce(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    reduction: str = "mean",
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
 ) -> jax.Array:
@@ -32,6 +36,10 @@ def info_nce(
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: what keys of the same clip are to a query. "positive": they share the target mass
         uniformly. "ignore": they leave the sum, only the own pair stays.
+      mask: bool `[batch]`, False for padded pairs: they have no loss, are no one's key, and no
+        part of the mean, whatever is in their rows.
+      weights: float `[batch]`, of each pair in the mean; None: all alike.
+      reduction: "mean", or "none" for the loss `[batch]` of each query, zero where padded.
       axis_name: one or several mesh axes, inside `jax.shard_map`: the arguments are this device's
         share of the batch, the loss is the mean over all devices, gradients are those of it. In
         `jax.pmap` and with `check_vma=False` too, but of what all devices share, such as the scale
@@ -44,7 +52,7 @@ def info_nce(
         have every device go through all of them.
 
     Returns:
-      float32 scalar (float64 for float64 inputs), whatever the tiles and devices.
+      float32 scalar (float64 for float64 inputs), whatever the tiles and devices; or `[batch]`.
 
     Raises:
       ValueError: shapes that do not fit, no pairs, or an unknown `same_id`, `axis_name` or
@@ -58,10 +66,12 @@ def info_nce(
     """
     check_pairs(query, key, ids, same_id, axis_name, block_size)
     logit_scale = scalar("logit_scale", logit_scale)
+    reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
+    query, key = without_padding(mask, query), without_padding(mask, key)
     if block_size is None and not axis_name:
-        return jnp.mean(_cross_entropy(similarity(query, key), logit_scale, ids, same_id))
+        return reduce(_cross_entropy(similarity(query, key), logit_scale, ids, same_id, mask))
     plan = make_plan(Softmax(), query.shape[0], ids, same_id, axis_name, block_size)
-    return mean_loss(sweep(plan, query, key, logit_scale, ids=ids), axis_name)
+    return reduce(losses_of(sweep(plan, query, key, logit_scale, ids=ids, mask=mask)))
 
 
 def symmetric_info_nce(
@@ -71,6 +81,9 @@ def symmetric_info_nce(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    reduction: str = "mean",
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
 ) -> jax.Array:
@@ -87,17 +100,24 @@ def symmetric_info_nce(
     """
     check_pairs(audio, text, ids, same_id, axis_name, block_size)
     logit_scale = scalar("logit_scale", logit_scale)
+    reduce = make_reduction(audio.shape[0], mask, weights, reduction, axis_name)
+    audio, text = without_padding(mask, audio), without_padding(mask, text)
     if block_size is None and not axis_name:
         scores = similarity(audio, text)
-        audio_to_text = jnp.mean(_cross_entropy(scores, logit_scale, ids, same_id))
-        text_to_audio = jnp.mean(_cross_entropy(scores.T, logit_scale, ids, same_id))
-        return (audio_to_text + text_to_audio) / 2
+        audio_to_text = _cross_entropy(scores, logit_scale, ids, same_id, mask)
+        text_to_audio = _cross_entropy(scores.T, logit_scale, ids, same_id, mask)
+        return reduce((audio_to_text + text_to_audio) / 2)
     plan = make_plan(Softmax(), audio.shape[0], ids, same_id, axis_name, block_size)
-    return mean_loss(sweep(plan, audio, text, logit_scale, ids=ids, both=True), axis_name)
+    sides = sweep(plan, audio, text, logit_scale, ids=ids, mask=mask, both=True)
+    return reduce(losses_of(sides))
 
 
 def _cross_entropy(
-    scores: jax.Array, logit_scale: jax.Array | float, ids: jax.Array | None, same_id: str
+    scores: jax.Array,
+    logit_scale: jax.Array | float,
+    ids: jax.Array | None,
+    same_id: str,
+    mask: jax.Array | None,
 ) -> jax.Array:
     """Cross entropy `[batch]` of each row of `scores [batch, batch]`.
 
@@ -107,10 +127,13 @@ def _cross_entropy(
     target = jnp.diagonal(scores)
     if ids is not None and same_id == "positive":
         same = same_clip(ids)
-        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / jnp.sum(
-            same, axis=1, dtype=scores.dtype
-        )
+        if mask is not None:
+            same &= mask | jnp.eye(len(mask), dtype=bool)
+        count = jnp.sum(same, axis=1, dtype=scores.dtype)
+        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / count
     margin = (scores - target[:, None]) * logit_scale
     if ids is not None and same_id == "ignore":
         margin = jnp.where(other_pair_of_same_clip(ids), -jnp.inf, margin)
+    if mask is not None:
+        margin = jnp.where(mask | jnp.eye(len(mask), dtype=bool), margin, -jnp.inf)
     return jax.nn.logsumexp(margin, axis=1)

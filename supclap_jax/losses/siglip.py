@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from .base import Sigmoid
 from .inputs import check_pairs, scalar
+from .reduction import make_reduction, without_padding
 from .similarity import other_pair_of_same_clip, same_clip, similarity
-from .tile_sweep import mean_loss, sweep
+from .tile_sweep import losses_of, sweep
 from .tiles import make_plan
 
 
@@ -18,6 +19,9 @@ def siglip(
     *,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    reduction: str = "mean",
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
 ) -> jax.Array:
@@ -34,11 +38,14 @@ def siglip(
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive": all pairs of one clip are positives. "ignore": their terms are dropped,
         only the own pair stays; the sum is still divided by the batch.
+      mask: bool `[batch]`, False for padded pairs, see `info_nce`.
+      weights: float `[batch]`, of each query in the mean; None: all alike.
+      reduction: "mean", or "none" for the sum `[batch]` over the keys of each query.
       axis_name: mesh axes inside `jax.shard_map`, see `info_nce`.
       block_size: rows and columns of a tile, None or "auto", see `info_nce`.
 
     Returns:
-      float32 scalar (float64 for float64 inputs).
+      float32 scalar (float64 for float64 inputs), or `[batch]`.
 
     Raises:
       ValueError, TypeError: as `info_nce`.
@@ -50,15 +57,18 @@ def siglip(
     """
     check_pairs(query, key, ids, same_id, axis_name, block_size)
     logit_scale, logit_bias = scalar("logit_scale", logit_scale), scalar("logit_bias", logit_bias)
+    reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
+    query, key = without_padding(mask, query), without_padding(mask, key)
     if block_size is not None or axis_name:
         plan = make_plan(Sigmoid(), query.shape[0], ids, same_id, axis_name, block_size)
-        return mean_loss(sweep(plan, query, key, logit_scale, logit_bias, ids), axis_name)
+        return reduce(losses_of(sweep(plan, query, key, logit_scale, logit_bias, ids, mask)))
     logits = similarity(query, key) * logit_scale + logit_bias
-    batch = query.shape[0]
-    positive = jnp.eye(batch, dtype=bool)
+    positive = jnp.eye(query.shape[0], dtype=bool)
     if ids is not None and same_id == "positive":
         positive = same_clip(ids)
     losses = jax.nn.softplus(jnp.where(positive, -logits, logits))
     if ids is not None and same_id == "ignore":
         losses = jnp.where(other_pair_of_same_clip(ids), 0, losses)
-    return jnp.sum(losses) / batch
+    if mask is not None:
+        losses = jnp.where(mask, losses, 0)
+    return reduce(jnp.sum(losses, axis=1))

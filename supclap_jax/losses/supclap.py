@@ -10,7 +10,7 @@ from .base import BASES, BaseLoss, Side
 from .batch_statistics import Recall, Summary
 from .function_loss import Function, function_sides
 from .inputs import check_pairs, scalar, wide
-from .ring import global_mean
+from .reduction import make_reduction, without_padding
 from .similarity import distance
 from .svr import (
     check_direction,
@@ -18,7 +18,7 @@ from .svr import (
     regularized_sides,
     support_vectors,
 )
-from .tile_sweep import Job, Sides, mean_loss, sweeps
+from .tile_sweep import Job, Sides, losses_of, sweeps
 from .tiles import make_plan
 
 POSITIVE = {"text": "audio", "audio": "text"}  # what the support vectors of each side move towards
@@ -41,6 +41,9 @@ def supclap(
     beta: float = 0.01,
     ids: jax.Array | None = None,
     same_id: str = "positive",
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    reduction: str = "mean",
     predict_radii: Callable[[dict[str, jax.Array]], dict[str, jax.Array]] | None = None,
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
@@ -69,6 +72,10 @@ def supclap(
       beta: weight of the radius constraint.
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive" or "ignore", see `info_nce`.
+      mask: bool `[batch]`, False for padded pairs, see `info_nce`; they count in no metric either.
+        A function as `base` does not see it, so it is refused.
+      weights: float `[batch]`, of each pair in the mean and in the metrics; None: all alike.
+      reduction: "mean", or "none" for the loss `[batch]` of each pair.
       predict_radii: a function that gives both radii, instead of `audio_radius` and `text_radius`:
         from `{"audio": [batch, 8], "text": [batch, 8]}`, the `similarity_summary` of each audio
         and text among the scaled similarities of the batch, to
@@ -83,8 +90,8 @@ def supclap(
         `sharded` takes `out_specs=(P(), (P(), P(axis_name)))`.
 
     Returns:
-      The loss, a float32 scalar, and metrics, float32 scalars without gradient: `loss`,
-      `loss/base`, `distance` (mean), in-batch recall at 1 as a share in [0, 1]
+      The loss, a float32 scalar or `[batch]`, and metrics, float32 scalars without gradient:
+      `loss`, `loss/base`, `distance` (mean), in-batch recall at 1 as a share in [0, 1]
       (`recall/text_to_audio`, `recall/audio_to_text`; ties count as misses), and with radii
       `loss/svr`, `loss/constraint` and, for each of text and audio in use, `radius/*_mean`,
       `radius/*_std` and `contraction/*` (mean of 1 - R/d). Pulls are `{"audio": [batch, dim],
@@ -107,16 +114,22 @@ def supclap(
     check_direction(direction)
     logit_scale = scalar("logit_scale", logit_scale)
     logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias)
+    of_pairs = {"mask": mask, "weights": weights, "reduction": reduction, "axis_name": axis_name}
+    reduce = make_reduction(audio.shape[0], **of_pairs)
+    audio, text = without_padding(mask, audio), without_padding(mask, text)
     radii = {"audio": audio_radius, "text": text_radius}
     given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
         raise ValueError(f"predict_radii and {given[0]}_radius are given; expected one of them")
 
     embeddings = {"audio": audio, "text": text}
+    if mask is not None and not isinstance(base, BaseLoss):
+        raise ValueError(f"base is the function {base}, which sees no mask; leave out padded rows")
     contrast = partial(function_sides, base, pulls=pulls)
     if isinstance(base, BaseLoss):
         plan = make_plan(base, audio.shape[0], ids, same_id, axis_name, block_size)
-        contrast = partial(sweeps, plan, logit_bias=0.0 if logit_bias is None else logit_bias)
+        bias = 0.0 if logit_bias is None else logit_bias
+        contrast = partial(sweeps, plan, logit_bias=bias, mask=mask)
     contrast = partial(contrast, keys=embeddings, logit_scale=logit_scale, ids=ids)
 
     base_job = Job(audio, "text", both=True, statistics=(Recall(),))  # audio: rows, text: columns
@@ -131,9 +144,8 @@ def supclap(
         of_svr = contrast(_svr_jobs(embeddings, radii, sides))
     svr_rows = {side: found.rows for side, found in zip(sides, of_svr, strict=True)}
 
-    mean = partial(global_mean, axis_name=axis_name)
-    apart = distance(audio, text)
-    loss = base_loss = mean_loss(of_base, axis_name)
+    mean, apart = reduce.mean, distance(audio, text)
+    loss = base_loss = reduce(losses_of(of_base))
     metrics = {
         "loss/base": base_loss,
         "distance": mean(apart),
@@ -141,15 +153,16 @@ def supclap(
         "recall/text_to_audio": mean(of_base.columns["hit"]),
     }
     if sides:
-        svr_loss = sum(mean(rows["loss"]) for rows in svr_rows.values()) / len(sides)
-        constraint = sum(
-            radius_constraint(radii[side], apart, axis_name=axis_name) for side in sides
-        ) / len(sides)
+        svr_loss = sum(reduce(rows["loss"]) for rows in svr_rows.values()) / len(sides)
+        constraint = sum(radius_constraint(radii[side], apart, **of_pairs) for side in sides) / len(
+            sides
+        )
         loss = loss + alpha * svr_loss + beta * constraint
         metrics |= {"loss/svr": svr_loss, "loss/constraint": constraint}
         for side in sides:
             metrics |= _radius_metrics(side, radii[side], apart, mean)
     metrics["loss"] = loss
+    metrics = {name: mean(x) if jnp.ndim(x) else x for name, x in metrics.items()}
     metrics = jax.lax.stop_gradient(metrics)
     if not pulls:
         return loss, metrics

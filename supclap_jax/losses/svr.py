@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from .ring import global_mean
+from .reduction import make_reduction
 from .similarity import distance
 
 SIDES = {"both": ("text", "audio"), "text_to_audio": ("text",), "audio_to_text": ("audio",)}
@@ -125,6 +125,9 @@ def radius_constraint(
     radius: jax.Array | float,
     distance: jax.Array,
     *,
+    mask: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    reduction: str = "mean",
     axis_name: str | tuple[str, ...] | None = None,
 ) -> jax.Array:
     """Keeps radii between zero and the pair's distance: `mean( relu(R - d) + relu(-R) )`.
@@ -132,10 +135,11 @@ def radius_constraint(
     Args:
       radius: scalar or `[batch]`.
       distance: float `[batch]`, `|audio - text|` of each pair.
+      mask, weights, reduction: of the pairs, see `info_nce`.
       axis_name: mesh axes inside `jax.shard_map`: the mean is over all devices' pairs.
 
     Returns:
-      float32 scalar (float64 for float64 inputs), zero where all `0 <= R <= d`.
+      float32 scalar (float64 for float64 inputs), zero where all `0 <= R <= d`; or `[batch]`.
 
     Raises:
       ValueError: shapes that do not fit.
@@ -150,4 +154,4 @@ def radius_constraint(
             "expected [batch] distances, and as many radii or one for all"
         )
     outside = jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius))
-    return global_mean(outside, axis_name)
+    return make_reduction(len(distance), mask, weights, reduction, axis_name)(outside)

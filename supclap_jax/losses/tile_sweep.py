@@ -26,7 +26,7 @@ from jax import lax
 from .base import Side, Tile
 from .batch_statistics import Statistic
 from .inputs import wide
-from .ring import device_count, global_mean, ring, vary, varying
+from .ring import device_count, ring, vary, varying
 from .tiles import Plan, Tree, add, over_tiles, pair_masks, product, put, take
 
 
@@ -53,10 +53,10 @@ class Sides(NamedTuple):
     columns: Side
 
 
-def mean_loss(sides: Iterable[Side], axis_name: str | tuple[str, ...] | None) -> jax.Array:
-    """The mean of a sweep's losses, over its sides that have one and over all pairs."""
+def losses_of(sides: Iterable[Side]) -> jax.Array:
+    """The losses `[batch]` of a sweep, the mean of its sides that have one."""
     losses = [side["loss"] for side in sides if "loss" in side]
-    return global_mean(sum(losses) / len(losses), axis_name)
+    return sum(losses) / len(losses)
 
 
 def sweep(
@@ -66,11 +66,12 @@ def sweep(
     logit_scale: jax.Array | float,
     logit_bias: jax.Array | float = 0.0,
     ids: jax.Array | None = None,
+    mask: jax.Array | None = None,
     **options,
 ) -> Sides:
     """`sweeps` of a single job, `Job(query, key, **options)`."""
     job = Job(query, "key", **options)
-    return sweeps(plan, [job], {"key": key}, logit_scale, logit_bias, ids)[0]
+    return sweeps(plan, [job], {"key": key}, logit_scale, logit_bias, ids, mask)[0]
 
 
 def sweeps(
@@ -80,6 +81,7 @@ def sweeps(
     logit_scale: jax.Array | float,
     logit_bias: jax.Array | float = 0.0,
     ids: jax.Array | None = None,
+    mask: jax.Array | None = None,
 ) -> list[Sides]:
     """The losses and statistics of every row and column, in one pass over all pairs for each job.
 
@@ -97,6 +99,7 @@ def sweeps(
       logit_scale: scalar.
       logit_bias: scalar, of losses that take one.
       ids: int `[batch]`, where `plan.same_id` is set.
+      mask: bool `[batch]`, False for padded pairs, whose vectors are zero; None: there are none.
 
     Returns:
       For rows and columns of each job a dict of float32 arrays (float64 for float64 inputs):
@@ -112,9 +115,9 @@ def sweeps(
         narrow = dtype
     queries, keys = jax.tree.map(lambda x: x.astype(narrow), (queries, keys))
     scale, bias = jnp.asarray(logit_scale, dtype), jnp.asarray(logit_bias, dtype)
-    arguments = (queries, keys, scale, bias, ids if plan.same_id else None)
+    arguments = (queries, keys, scale, bias, ids if plan.same_id else None, mask)
     differing = set(axes).union(*map(varying, jax.tree.leaves(arguments)))
-    queries, keys, scale, bias, ids = vary(arguments, differing)
+    queries, keys, scale, bias, ids, mask = vary(arguments, differing)
     owns = [
         jnp.sum(query.astype(dtype) * keys[job.key].astype(dtype), axis=1)
         for query, job in zip(queries, jobs, strict=True)
@@ -123,11 +126,13 @@ def sweeps(
     pairs = {"index": vary(first + jnp.arange(batch), differing)}
     if ids is not None:
         pairs["ids"] = ids
+    if mask is not None:
+        pairs["mask"] = mask
     without_arrays = tuple(job._replace(query=None) for job in jobs)
     sides = _sweeps(
         plan, without_arrays, queries, keys, lax.stop_gradient(owns), pairs, scale, bias
     )
-    total = batch * device_count(axes)
+    total = batch * device_count(axes) if mask is None else lax.psum(jnp.sum(mask), axes)
     return [
         Sides(
             _outcomes(plan, job, 1, rows, own, scale, bias, total),

@@ -77,13 +77,17 @@ def _checked(block_size: int | str | None) -> int | str | None:
 
 def pair_masks(
     same_id: str | None, rows: Side, columns: Side
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Which pairs of a tile are own pairs, other pairs of the same clip, and in the sums."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Which pairs of a tile are own, other ones of the same clip, in the sums, and not padded."""
     own = rows["index"][:, None] == columns["index"][None, :]
+    present = jnp.ones_like(own)
+    if "mask" in rows:
+        present = rows["mask"][:, None] & columns["mask"][None, :]
+    others = present & ~own
     if same_id is None:
-        return own, jnp.zeros_like(own), ~own
-    same = (rows["ids"][:, None] == columns["ids"][None, :]) & ~own
-    return own, same, ~(own | same) if same_id == "ignore" else ~own
+        return own, jnp.zeros_like(own), others, present
+    same = (rows["ids"][:, None] == columns["ids"][None, :]) & others
+    return own, same, others & ~same if same_id == "ignore" else others, present
 
 
 def over_tiles(size: int, tile: Callable, batch: int, carry: Tree) -> Tree:

@@ -33,12 +33,27 @@ def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture])
       DataError: the trunk has other clips or captions.
     """
     trunk, step = Run(Path(config.branch.run)), config.branch.step
-    theirs = trunk.config
+    check_configs(trunk.config, config)
+    trunk.find_step(step)
+    trunk.check_data(clips_of_split)
+
+
+def check_configs(theirs: ConfigDict, config: ConfigDict) -> None:
+    """The part of `check_branch` that needs no trunk yet, only its config.
+
+    Raises:
+      ConfigError: as `check_branch`; or the trunk does not make so many steps.
+    """
+    trunk, step = config.branch.run, config.branch.step
+    if step > theirs.total_steps:
+        raise ConfigError(
+            f"branch.step is {step}, but {trunk} ends after {theirs.total_steps} steps"
+        )
     changed = set(changed_keys(theirs, config)) - BRANCH
     if others := changed - SCHEDULE:
         raise ConfigError(
-            f"a branch of {trunk.workdir} cannot differ from it in {', '.join(sorted(others))}; "
-            f"set them as in {trunk.workdir / CONFIG}, or choose another branch.run"
+            f"a branch of {trunk} cannot differ from it in {', '.join(sorted(others))}; set them "
+            f"as in its {CONFIG}, or choose another branch.run"
         )
     if not all(
         np.array_equal(*(learning_rate(c, section)(np.arange(step)) for c in (theirs, config)))
@@ -46,8 +61,6 @@ def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture])
     ):
         raise ConfigError(
             f"{', '.join(sorted(changed))} give the steps up to branch.step {step} another "
-            f"learning rate than they had in {trunk.workdir}; branch from a run with "
+            f"learning rate than they had in {trunk}; branch from a run with "
             "optimizer.schedule = 'constant', before the cooldown begins"
         )
-    trunk.find_step(step)
-    trunk.check_data(clips_of_split)

@@ -131,3 +131,35 @@ def test_bad_folders_are_one_line(swept, tmp_path, capsys):
     file.write_bytes(file.read_bytes()[:100])
     assert main(["compare", str(swept), "--by=argument"]) == 2
     assert "run 'supclap evaluate --workdir=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text.replace("exit_code", "code"), "expected exit_code as well"),
+        (lambda text: text + "short,static\n", "is damaged: its row has 2 fields, expected 6"),
+    ],
+)
+def test_a_bad_results_file_is_one_line(edit, message, swept, capsys):
+    path = swept / "results.csv"
+    path.write_text(edit(path.read_text()))
+    assert main(["compare", str(swept), "--by=argument"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_best_value_at_the_edge_of_its_sweep_is_a_warning(swept, capsys):
+    """The gains grow with what are rates here: of three the last is best; two are too few."""
+    path, rates = swept / "results.csv", {"info_nce": "1e-4", "static": "1e-3", "dynamic": "1e-2"}
+    lines = path.read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    rows = [",".join([name, rates[argument], *others]) for name, argument, *others in rows]
+    path.write_text("\n".join([lines[0].replace("argument", "optimizer.learning_rate"), *rows]))
+    command = ["compare", str(swept), "--by=optimizer.learning_rate"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    for size in (8, 16):
+        assert f"at audio.dim {size}, 0.01, is the edge of its sweep, 0.0001 to 0.01" in printed
+    assert main([*command, "--where=optimizer.learning_rate < 5e-3"]) == 0
+    assert "Warning" not in capsys.readouterr().out

@@ -52,7 +52,8 @@ def test_the_two_columns_of_a_point_are_a_list():
     n, d = np.meshgrid([1.0, 3.0, 10.0], [2.0, 8.0, 32.0])
     x = np.stack([n.ravel(), d.ravel()], axis=-1)
     y = 1 + x[:, 0] ** -0.5 + x[:, 1] ** -0.3
-    points = Points(("n", "d"), "y", x, y, np.array([[30.0, 64.0]]), np.array([1.4]), [])
+    rows = [Row(k, {"n": str(one), "d": str(two)}) for k, (one, two) in enumerate(x, start=2)]
+    points = Points(("n", "d"), "y", x, y, np.array([[30.0, 64.0]]), np.array([1.4]), rows)
     fitted = fit("chinchilla", x, y, resamples=3, seed=0)
     found = report("chinchilla", fitted, points, [1e3])
     assert json.loads(json.dumps(found)) == found
@@ -119,3 +120,25 @@ def test_runs_that_differ_in_more_than_the_rate_are_no_sweep():
     }
     points = points_of([1e3, *X], [1.5, *Y], **columns)
     assert not any("learning rate" in warning for warning in told(points)["warnings"])
+
+
+def test_two_columns_that_go_together_are_a_warning():
+    n = np.geomspace(1, 1e3, 9)
+    x = np.stack([n, 20 * n * np.resize([1.0, 1.1], 9)], axis=-1)
+    y = 1 + x[:, 0] ** -0.5 + x[:, 1] ** -0.3
+    rows = [Row(k, {"n": str(one), "d": str(two)}) for k, (one, two) in enumerate(x, start=2)]
+    points = Points(("n", "d"), "y", x, y, np.zeros((0, 2)), np.zeros(0), rows)
+    warnings = report("chinchilla", fit("chinchilla", x, y, resamples=3, seed=0), points)[
+        "warnings"
+    ]
+    assert any("n and d go together, with a correlation of 1.000" in line for line in warnings)
+
+
+def test_variants_are_no_sweep_of_the_learning_rate():
+    """Runs that differ in words of another column are not compared in their rates."""
+    rates = {"optimizer.learning_rate": np.resize(["1e-3", "1e-2"], 8)}
+    twice = np.repeat(X[:4], 2), np.repeat(Y[:4], 2)
+    alike = told(points_of(*twice, **rates))["warnings"]
+    assert sum("is the edge of its sweep" in line for line in alike) == 4
+    apart = told(points_of(*twice, **rates, variant=np.resize(["a", "b"], 8)))["warnings"]
+    assert not any("is the edge of its sweep" in line for line in apart)

@@ -81,6 +81,8 @@ def test_the_frontier_is_the_lowest_of_each_bin(file):
         ("where", "size", "'size' is no condition; expected COLUMN OP VALUE"),
         ("where", "size ~ 3", "is no condition"),
         ("where", "size >", "is no condition"),
+        ("where", "size => 3", "names no column"),
+        ("hold_out", "size === 3", "names no column"),
         ("where", "width > 3", "names no column; expected one of name, variant, size"),
         ("where", "size > large", "compares with 'large'; expected a number"),
         ("hold_out", "width > 3", "--hold-out='width > 3' names no column"),

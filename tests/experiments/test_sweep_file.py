@@ -59,6 +59,16 @@ BAD = {
     'yield SweepRun("a", TINY, {"sed": 1})': "run 'a' of the sweep: ",
     'yield SweepRun("a", TINY, trunk="b", branch_step=2)': "branches from 'b', which is not in",
     'yield SweepRun("a", TINY, trunk="a")': "trunk 'a' and branch_step None; expected both",
+    'yield SweepRun("a", 3)': "recipe of a run of the sweep is 3; expected a string, FILE.py",
+    'yield SweepRun("a", TINY, ["seed"])': "overrides of a run of the sweep is ['seed']",
+    'yield SweepRun("a", TINY, trunk="a", branch_step="4")': "branch_step of a run of the sweep is",
+    "return map(lambda x: 1 / x, [0])": "fails: ZeroDivisionError",
+    'yield SweepRun("a", TINY, {"total_steps": 4, "optimizer.schedule": "constant"})\n'
+    'yield SweepRun("b", TINY, {"total_steps": 9}, "a", 8)': "branch.step is 8, but",
+    'yield SweepRun("a", TINY, {"optimizer.schedule": "constant"})\n'
+    'yield SweepRun("b", TINY, {"seed": 1}, "a", 4)': "cannot differ from it in seed",
+    'yield SweepRun("a", TINY)\n'
+    'yield SweepRun("b", TINY, {"total_steps": 9}, "a", 4)': "another learning rate than they had",
     'yield SweepRun("a", TINY, trunk="b", branch_step=2)\n'
     'yield SweepRun("b", TINY, trunk="a", branch_step=2)': "branch from each other in a circle",
 }
@@ -86,6 +96,7 @@ def test_a_file_without_get_sweep_is_one_line(sweep, tmp_path, capsys):
         (["--index=2", "--of=2"], "expected 0 to 2 - 1"),
         (["--jobs=0"], "--jobs is 0"),
         (["--topology=v5e:2x2"], "only used by --dry-run"),
+        (["--dry-run", "--status"], "expected one of them"),
     ],
 )
 def test_bad_options_are_one_line(options, message, sweep, tmp_path, capsys):

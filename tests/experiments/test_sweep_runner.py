@@ -95,7 +95,7 @@ def test_stopped_it_goes_on_and_every_run_has_its_row(swept):
     assert "no-data: supclap: " in said  # the reason
     with (out / "results.csv").open() as results:
         rows = {row["name"]: row for row in csv.DictReader(results)}
-    assert list(rows) == ["trunk", "no-data", "branch"]
+    assert list(rows) == ["trunk", "branch", "no-data"]
     assert [row["exit_code"] for row in rows.values()] == ["0", "2", "0"]
     assert [row["total_steps"] for row in rows.values()] == ["40", "6", "6"]
     branch = rows["branch"]
@@ -146,6 +146,17 @@ def test_of_two_sweeps_in_a_folder_the_second_is_refused(swept, file, capsys):
         with (out / "part-0.lock").open() as its:
             fcntl.flock(its, fcntl.LOCK_EX)
             assert main(part) == 2
+        with (out / "of-2.lock").open() as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_SH)
+            assert main([*command, "--index=1", "--of=3"]) == 2
+
+
+def test_a_file_that_now_says_something_else_of_a_finished_run_is_refused(swept, file, capsys):
+    out, _ = swept
+    assert main(["sweep", f"{file}:41", f"--out={out}"]) == 2
+    error = capsys.readouterr().err
+    assert "run 'trunk' in" in error
+    assert "was trained with other values of total_steps than the sweep has now" in error
 
 
 def test_a_dry_run_says_what_each_run_takes(file, tmp_path, capsys):

@@ -149,7 +149,7 @@ def test_one_step_is_the_composition_of_its_parts(config):
     [
         ("dynamic", {"features": "row", "detach": False}, [(8, None)]),
         ("dynamic", {}, [(1, 4)]),
-        ("siglip_dynamic", {"shared": True}, [(8, None), (4, "auto")]),
+        ("siglip_dynamic", {"shared": True}, [(4, "auto")]),
         ("static", {"direction": "audio_to_text"}, [(8, 3)]),
     ],
 )
