@@ -128,12 +128,12 @@ def _cross_entropy(
     if ids is not None and same_id == "positive":
         same = same_clip(ids)
         if mask is not None:
-            same &= mask | jnp.eye(len(mask), dtype=bool)
+            same &= mask | jnp.eye(mask.shape[0], dtype=bool)
         count = jnp.sum(same, axis=1, dtype=scores.dtype)
         target = jnp.sum(jnp.where(same, scores, 0), axis=1) / count
     margin = (scores - target[:, None]) * logit_scale
     if ids is not None and same_id == "ignore":
         margin = jnp.where(other_pair_of_same_clip(ids), -jnp.inf, margin)
     if mask is not None:
-        margin = jnp.where(mask | jnp.eye(len(mask), dtype=bool), margin, -jnp.inf)
+        margin = jnp.where(mask | jnp.eye(mask.shape[0], dtype=bool), margin, -jnp.inf)
     return jax.nn.logsumexp(margin, axis=1)

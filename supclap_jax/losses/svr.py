@@ -154,4 +154,4 @@ def radius_constraint(
             "expected [batch] distances, and as many radii or one for all"
         )
     outside = jax.nn.relu(radius - distance) + jax.nn.relu(-jnp.asarray(radius))
-    return make_reduction(len(distance), mask, weights, reduction, axis_name)(outside)
+    return make_reduction(distance.shape[0], mask, weights, reduction, axis_name)(outside)

@@ -19,7 +19,7 @@ from tests.train.test_step import initial_states, make_batch, program
 pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-STEPS = 8
+STEPS = 20
 
 
 @pytest.fixture(autouse=True)
