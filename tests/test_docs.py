@@ -1,4 +1,4 @@
-"""The programs in docs/extend.md are what they say."""
+"""The programs in docs/extend.md and docs/losses.md are what they say."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from supclap_jax.models.encoder import AudioEncoder
 from tests import tiny
@@ -51,3 +52,34 @@ def test_the_encoder_embeds_clips_whatever_their_padding():
 def test_the_recipe_is_one():
     config = program("my_recipe.py")["get_config"]()
     assert config.audio.encoder == "my_encoders:Conv"
+
+
+def recipes():
+    """Of docs/losses.md: what all begin with, and each by its heading."""
+    begin, *sections = (DOCS / "losses.md").read_text().split("\n## ")
+    blocks = {text.partition("\n")[0]: text for text in sections}
+    find = re.compile(r"```python\n(.*?)```", re.S)
+    return find.search(begin)[1], {name: find.search(text)[1] for name, text in blocks.items()}
+
+
+@pytest.mark.parametrize("name", recipes()[1])
+def test_recipes_of_losses_give_the_loss(name):
+    """All of them that of the same pairs, against numpy in float64; at most 25 lines each."""
+    start, programs = recipes()
+    assert len([line for line in programs[name].splitlines() if line]) <= 25
+    if name == "Equinox":
+        pytest.importorskip("equinox")
+    found = {}
+    exec(compile(start + programs[name], name, "exec"), found)
+    audio, text = (np.asarray(found[x], np.float64) for x in ("clips", "captions"))
+    audio, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (audio, text))
+    scores = 10.0 * audio @ text.T
+    if "siglip" in programs[name]:
+        signs = 2 * np.eye(16) - 1
+        expected = np.log1p(np.exp(-signs * (scores - 10.0))).sum() / 16
+    else:
+        own = np.diagonal(scores)
+        both = [np.log(np.exp(scores).sum(axis)) - own for axis in (0, 1)]
+        expected = np.mean(both)
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.get("gradients", 0.0)))
