@@ -6,9 +6,10 @@
 A gain is the entropy of InfoNCE less that of the same size, budget and seed with SVR, in nats, the
 mean of both directions. The budgets of one size branch from one trunk and share its luck, so a
 trunk, not a run, is the unit: how the gain changes with data is the mean of each trunk's slope over
-log2 of the clips seen; its level, and how it changes with size, are a line through the trunks'
-means over log2 of the encoders' parameters, about the middle of the sizes. All intervals are
-Student's t at 95 %, of what the trunks scatter. Writes gain.json, gain.png, a copy of results.csv.
+log2 of the clips seen; its level, and how it changes with size, are a line over log2 of the
+encoders' parameters, about their middle, through the trunks' means, and at each budget through its
+runs. All intervals are Student's t at 95 %, of what the trunks scatter. Writes gain.json, gain.png
+and a copy of results.csv.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import csv
 import json
 import shutil
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +47,29 @@ def unit(row: dict) -> tuple[int, str]:
     return int(row["encoder_parameters"]), row.get("seed", "")
 
 
-def answers(trunks: dict[tuple, dict[int, float]]) -> dict[str, dict[str, float]]:
-    """Level of the gain, and its changes per doubling of data and of size."""
+def answers(trunks: dict[tuple, dict[int, float]]) -> dict[str, dict]:
+    """Level of the gain, and its changes per doubling of size and of data."""
+    budgets = sorted({clips for of in trunks.values() for clips in of})
     slopes = [np.polyfit(np.log2(list(of)), list(of.values()), 1)[0] for of in trunks.values()]
-    means = np.array([np.mean(list(of.values())) for of in trunks.values()])
-    sizes = np.log2([size for size, _ in trunks])
-    design = np.stack([np.ones(len(sizes)), sizes - sizes.mean()], axis=1)
-    line, *_ = np.linalg.lstsq(design, means)
-    freedom = len(means) - 2
-    variance = np.square(means - design @ line).sum() / freedom
+    spread = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
+    over_sizes = partial(line_over_sizes, [size for size, _ in trunks])
+    return {
+        **over_sizes([np.mean(list(of.values())) for of in trunks.values()]),
+        "per_doubling_of_data": interval(np.mean(slopes), spread, len(slopes) - 1),
+        "at_clips": {clips: over_sizes([of[clips] for of in trunks.values()]) for clips in budgets},
+    }
+
+
+def line_over_sizes(sizes: list[int], values: list[float]) -> dict[str, dict[str, float]]:
+    """A value a trunk as a line over log2 of the sizes: at their middle, and per doubling."""
+    doublings, freedom = np.log2(sizes), len(values) - 2
+    design = np.stack([np.ones(len(values)), doublings - doublings.mean()], axis=1)
+    line, *_ = np.linalg.lstsq(design, np.array(values))
+    variance = np.square(values - design @ line).sum() / freedom
     errors = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
     return {
         "gain": interval(line[0], errors[0], freedom),
         "per_doubling_of_size": interval(line[1], errors[1], freedom),
-        "per_doubling_of_data": interval(
-            np.mean(slopes), np.std(slopes, ddof=1) / np.sqrt(len(slopes)), len(slopes) - 1
-        ),
     }
 
 
@@ -75,9 +84,12 @@ def draw(found: dict[str, dict], path: Path) -> None:
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (variant, trunks) in zip(panels, found.items(), strict=True):
         sizes = sorted({size for size, _ in trunks})
-        for (size, _), of in trunks.items():
+        for (size, seed), of in trunks.items():
             shade = (1 + sizes.index(size)) / len(sizes)
-            style = {"color": COLOURS[variant], "alpha": shade, "label": f"{size / 1e3:,.0f}k"}
+            label = (
+                f"{size / 1e3:,.0f}k" if seed == min(s for n, s in trunks if n == size) else None
+            )
+            style = {"color": COLOURS[variant], "alpha": shade, "label": label}
             axes.plot(list(of), list(of.values()), "o-", **style)
         axes.axhline(0, color="#555555", lw=0.8)
         axes.set(xscale="log", xlabel="clips seen", title=f"InfoNCE less InfoNCE + {variant} SVR")
@@ -102,9 +114,13 @@ def main() -> None:
     found = {variant: gains(rows, variant) for variant in COLOURS}
     told = {variant: answers(trunks) for variant, trunks in found.items()}
     for variant, answer in told.items():
-        for name, value in answer.items():
-            shown = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**value)
-            print(f"{variant:8} {name.replace('_', ' '):22} {shown} nats")
+        by_clips = answer["at_clips"].items()
+        shown = {"": answer} | {f" at {clips:,} clips": value for clips, value in by_clips}
+        for place, values in shown.items():
+            for name in ("gain", "per_doubling_of_size", "per_doubling_of_data"):
+                if name in values:
+                    text = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**values[name])
+                    print(f"{variant:8} {name.replace('_', ' ') + place:42} {text} nats")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gain.json").write_text(json.dumps(told, indent=2) + "\n")
     draw(found, options.out / "gain.png")

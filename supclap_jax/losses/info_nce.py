@@ -90,7 +90,7 @@ def symmetric_info_nce(
     """The mean of `info_nce` in both directions, from one sweep over the similarities.
 
     The loss of CLIP (Radford et al. 2021, arXiv 2103.00020). Arguments, result, errors and cost
-    are those of `info_nce`; audio and text may be exchanged.
+    are those of `info_nce`; audio and text, any two modalities, may be exchanged.
 
     >>> import jax.numpy as jnp
     >>> audio, text = jnp.eye(3), jnp.eye(3)[:, ::-1]

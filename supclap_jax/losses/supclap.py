@@ -56,7 +56,7 @@ def supclap(
     mean of the directions in use. Without any radius the loss is `L_base` alone.
 
     Args:
-      audio: float `[batch, dim]`, L2-normalised.
+      audio: float `[batch, dim]`, L2-normalised; with `text` any two modalities.
       text: float `[batch, dim]`, L2-normalised; pair i is the positive.
       logit_scale: scalar or `[1]`, 1 / temperature.
       audio_radius: scalar or `[batch]`; radius of the audio support vectors.
