@@ -1,6 +1,6 @@
 """Contrastive losses as pure functions of arrays; needs only jax and numpy."""
 
-from .base import BASES, BaseLoss
+from .base import BASES, BaseLoss, Decoupled, Sigmoid, Softmax
 from .forces import forces
 from .info_nce import info_nce, symmetric_info_nce
 from .sharding import sharded
@@ -11,6 +11,9 @@ from .svr import radius_constraint, support_vectors, svr
 __all__ = [
     "BASES",
     "BaseLoss",
+    "Decoupled",
+    "Sigmoid",
+    "Softmax",
     "forces",
     "info_nce",
     "radius_constraint",

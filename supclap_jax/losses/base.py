@@ -7,6 +7,7 @@ or column is a side: a dict of arrays `[pairs, ...]`.
 
 import abc
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -115,8 +116,26 @@ class Softmax(BaseLoss):
 
     With `z_i = log sum_{j != i} exp(scale (s_ij - own_i))`, which is "others", the cross entropy of
     row i is `log(1 + exp z_i)`, which keeps its digits when the loss is nearly zero. "target" is
-    the mean logit of the positives above the own one; there only with `same_id` "positive".
+    the mean logit of the positives above the own one, there only with `same_id` "positive", and
+    "smooth" that of all keys, only with label smoothing.
+
+    Attributes:
+      margin: taken from the own similarity (Wang et al. 2018, arXiv 1801.05599).
+      label_smoothing: share of the target, 0 to 1, that is spread over all keys.
     """
+
+    margin: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if not -math.inf < self.margin < math.inf:
+            raise ValueError(f"margin is {self.margin!r}; expected a finite number")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing!r}; expected 0 to below 1")
+
+    def denominator(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The logarithm of the sum over keys, above the own logit, and its slope in `z`."""
+        return jax.nn.softplus(z), jax.nn.sigmoid(z)
 
     def sums_all_negatives(self, same_id):
         return same_id != "ignore"
@@ -124,7 +143,11 @@ class Softmax(BaseLoss):
     def start(self, same_id, batch, dtype):
         nothing, lowest = jnp.zeros(batch, dtype), jnp.full(batch, jnp.finfo(dtype).min, dtype)
         side = {"peak": lowest, "total": nothing}
-        return side | {"same": nothing, "count": nothing} if same_id == "positive" else side
+        if same_id == "positive":
+            side |= {"same": nothing, "count": nothing}
+        if self.label_smoothing:
+            side |= {"all": nothing, "keys": nothing}
+        return side
 
     def gather(self, tile, side):
         margin = tile.scores - tile.spread(tile.pairs["own"])
@@ -135,6 +158,10 @@ class Softmax(BaseLoss):
             same = jnp.sum(jnp.where(tile.same, margin, 0), tile.axis)
             gathered["same"] = side["same"] + same
             gathered["count"] = side["count"] + jnp.sum(tile.same, tile.axis, dtype=same.dtype)
+        if self.label_smoothing:
+            every = jnp.sum(jnp.where(tile.used, margin, 0), tile.axis)
+            gathered["all"] = side["all"] + every
+            gathered["keys"] = side["keys"] + jnp.sum(tile.used, tile.axis, dtype=every.dtype)
         return gathered
 
     def finish(self, side, scale):
@@ -142,6 +169,8 @@ class Softmax(BaseLoss):
         side["others"] = side.pop("peak") + jnp.log(side.pop("total"))
         if "same" in side:
             side["target"] = scale * side.pop("same") / (side["count"] + 1)
+        if "all" in side:
+            side["smooth"] = scale * side.pop("all") / (side["keys"] + 1)
         return side
 
     def saved(self, side, cotangent):
@@ -149,6 +178,9 @@ class Softmax(BaseLoss):
         if "target" in side:
             saved["count"] = side["count"]
             saved["target_slope"] = cotangent["target"] / (side["count"] + 1)
+        if "smooth" in side:
+            saved["keys"] = side["keys"]
+            saved["smooth_slope"] = cotangent["smooth"] / (side["keys"] + 1)
         return saved
 
     def slopes(self, tile):
@@ -158,6 +190,8 @@ class Softmax(BaseLoss):
         slope = jnp.where(tile.used, tile.spread(pairs["slope"]) * share, 0)
         if tile.same_id == "positive":
             slope += jnp.where(tile.same, tile.spread(pairs["target_slope"]), 0)
+        if "smooth_slope" in pairs:
+            slope += jnp.where(tile.used, tile.spread(pairs["smooth_slope"]), 0)
         return slope
 
     def scale_correction(self, pairs):
@@ -165,18 +199,32 @@ class Softmax(BaseLoss):
         weight = pairs["slope"]
         if "target_slope" in pairs:
             weight += pairs["target_slope"] * pairs["count"]
+        if "smooth_slope" in pairs:
+            weight += pairs["smooth_slope"] * pairs["keys"]
         return -jnp.sum(weight * pairs["own"])
 
     def outcomes(self, side, own, scale, bias):
         # Zero in value: the sweep held `own` fixed, its gradient enters here.
-        moved = scale * (lax.stop_gradient(own) - own)
-        loss = jax.nn.softplus(side["others"] + moved)
-        pull = scale * jax.nn.sigmoid(side["others"])
+        shift = scale * (lax.stop_gradient(own) - own) + scale * self.margin
+        loss, slope = self.denominator(side["others"] + shift)
+        smooth = self.label_smoothing
         if "target" in side:
             share = side["count"] / (side["count"] + 1)
-            loss -= side["target"] + moved * share
-            pull -= scale * share
-        return {"loss": loss, "pull": pull}
+            loss -= (1 - smooth) * (side["target"] + shift * share)
+            slope -= (1 - smooth) * share
+        if "smooth" in side:
+            share = side["keys"] / (side["keys"] + 1)
+            loss -= smooth * (side["smooth"] + shift * share)
+            slope -= smooth * share
+        return {"loss": loss, "pull": scale * slope}
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoupled(Softmax):
+    """InfoNCE whose sum over keys leaves out the own one (Yeh et al. 2022, arXiv 2110.06848)."""
+
+    def denominator(self, z):
+        return z, jnp.ones_like(z)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +262,7 @@ class Sigmoid(BaseLoss):
         }
 
 
-BASES = {"info_nce": Softmax(), "siglip": Sigmoid()}
+BASES = {"info_nce": Softmax(), "siglip": Sigmoid(), "decoupled": Decoupled()}
 
 
 def add_exponentials(

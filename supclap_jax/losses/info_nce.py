@@ -21,6 +21,8 @@ def info_nce(
     mask: jax.Array | None = None,
     weights: jax.Array | None = None,
     reduction: str = "mean",
+    margin: float = 0.0,
+    label_smoothing: float = 0.0,
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
 ) -> jax.Array:
@@ -40,6 +42,7 @@ def info_nce(
         part of the mean, whatever is in their rows.
       weights: float `[batch]`, of each pair in the mean; None: all alike.
       reduction: "mean", or "none" for the loss `[batch]` of each query, zero where padded.
+      margin, label_smoothing: numbers that are compiled in, see `Softmax`.
       axis_name: one or several mesh axes, inside `jax.shard_map`: the arguments are this device's
         share of the batch, the loss is the mean over all devices, gradients are those of it. In
         `jax.pmap` and with `check_vma=False` too, but of what all devices share, such as the scale
@@ -55,8 +58,8 @@ def info_nce(
       float32 scalar (float64 for float64 inputs), whatever the tiles and devices; or `[batch]`.
 
     Raises:
-      ValueError: shapes that do not fit, no pairs, or an unknown `same_id`, `axis_name` or
-        `block_size`.
+      ValueError: shapes that do not fit, no pairs, an option out of its range, or an unknown
+        `same_id`, `reduction`, `axis_name` or `block_size`.
       TypeError: embeddings that are no float arrays, or ids that are no int array.
 
     >>> import jax.numpy as jnp
@@ -68,9 +71,10 @@ def info_nce(
     logit_scale = scalar("logit_scale", logit_scale)
     reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
     query, key = without_padding(mask, query), without_padding(mask, key)
-    if block_size is None and not axis_name:
+    base = Softmax(margin, label_smoothing)
+    if base == Softmax() and block_size is None and not axis_name:
         return reduce(_cross_entropy(similarity(query, key), logit_scale, ids, same_id, mask))
-    plan = make_plan(Softmax(), query.shape[0], ids, same_id, axis_name, block_size)
+    plan = make_plan(base, query.shape[0], ids, same_id, axis_name, block_size)
     return reduce(losses_of(sweep(plan, query, key, logit_scale, ids=ids, mask=mask)))
 
 
@@ -84,6 +88,8 @@ def symmetric_info_nce(
     mask: jax.Array | None = None,
     weights: jax.Array | None = None,
     reduction: str = "mean",
+    margin: float = 0.0,
+    label_smoothing: float = 0.0,
     axis_name: str | tuple[str, ...] | None = None,
     block_size: int | str | None = None,
 ) -> jax.Array:
@@ -102,12 +108,13 @@ def symmetric_info_nce(
     logit_scale = scalar("logit_scale", logit_scale)
     reduce = make_reduction(audio.shape[0], mask, weights, reduction, axis_name)
     audio, text = without_padding(mask, audio), without_padding(mask, text)
-    if block_size is None and not axis_name:
+    base = Softmax(margin, label_smoothing)
+    if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(audio, text)
         audio_to_text = _cross_entropy(scores, logit_scale, ids, same_id, mask)
         text_to_audio = _cross_entropy(scores.T, logit_scale, ids, same_id, mask)
         return reduce((audio_to_text + text_to_audio) / 2)
-    plan = make_plan(Softmax(), audio.shape[0], ids, same_id, axis_name, block_size)
+    plan = make_plan(base, audio.shape[0], ids, same_id, axis_name, block_size)
     sides = sweep(plan, audio, text, logit_scale, ids=ids, mask=mask, both=True)
     return reduce(losses_of(sides))
 
