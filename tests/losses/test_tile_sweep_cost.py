@@ -45,6 +45,12 @@ def fused(audio, text, scale, **options):
     return supclap(audio, text, scale, predict_radii=predict, **options)[0]
 
 
+def in_part(arguments):
+    """A mask and weights for the pairs."""
+    rows = arguments[0].shape[0]
+    return {"mask": jnp.arange(rows) % 3 > 0, "weights": jnp.ones(rows)}
+
+
 @pytest.mark.parametrize(
     ("loss", "forward"),
     [
@@ -52,6 +58,8 @@ def fused(audio, text, scale, **options):
         (info_nce, 1),
         (lambda a, t, s, **options: siglip(a, t, s, -5.0, **options), 1),
         (fused, 3),
+        (partial(info_nce, margin=0.1, label_smoothing=0.1), 1),
+        (lambda *args, **options: fused(*args, base="decoupled", **in_part(args), **options), 3),
     ],
 )
 @pytest.mark.parametrize("devices", [1, 4])
