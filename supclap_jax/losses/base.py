@@ -87,7 +87,7 @@ class BaseLoss(abc.ABC):
         """This loss's statistics in `side`, with one more tile taken in."""
 
     def finish(self, side: Side, scale: jax.Array) -> Side:
-        """`side`, with what all tiles' statistics amount to in their place."""
+        """`side`, with what all tiles' statistics amount to; what is not this loss's own stays."""
         return side
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Margins, label smoothing and the decoupled loss, against plain formulas in float64."""
+"""Margins, label smoothing, other losses in the engine, against plain formulas in float64."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from supclap_jax.losses import Decoupled, Softmax, info_nce, sharded, supclap
+from tests.losses.hard_negatives import HardNegatives
 from tests.losses.problems import BATCH, assert_close, make_mesh, problem, some_ids
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,35 @@ def test_values_and_gradients_are_those_of_the_formula(base, with_ids, block_siz
         arguments = [jnp.asarray(x) for x in (audio, text, scale)]
         found, expected = (
             jax.jit(jax.value_and_grad(partial(f, **given), (0, 1, 2)))(*arguments)
+            for f in (loss, both_ways)
+        )
+    assert_close(jax.device_get(found), jax.device_get(expected), 1e-10)
+
+
+@pytest.mark.parametrize("devices", [0, 4])
+def test_a_strangers_loss_in_tiles_and_rings(devices):
+    """Its value and gradients, `ids` ignored, as a user's object in `supclap`."""
+    audio, text, scale, *_ = problem(10)
+    ids, beta = some_ids(10), 0.7
+
+    def one_way(query, key, scale, ids):
+        z = scale * (query @ key.T - jnp.sum(query * key, axis=1)[:, None])
+        used = ids[:, None] != ids[None, :]
+        above, below = (jnp.sum(jnp.where(used, jnp.exp(f * z), 0), 1) for f in (1 + beta, beta))
+        return jnp.mean(jnp.log1p(jnp.sum(used, axis=1) * above / below))
+
+    def both_ways(audio, text, scale, ids):
+        return (one_way(audio, text, scale, ids) + one_way(text, audio, scale, ids)) / 2
+
+    base = HardNegatives(beta)
+    whole = partial(supclap, base=base, same_id="ignore", block_size=5)
+    if devices:
+        whole = sharded(whole, make_mesh((devices,)))
+    loss = lambda *arguments, ids: whole(*arguments, ids=ids)[0]  # noqa: E731
+    with jax.enable_x64(True):
+        arguments = [jnp.asarray(x) for x in (audio, text, scale)]
+        found, expected = (
+            jax.jit(jax.value_and_grad(partial(f, ids=jnp.asarray(ids)), (0, 1, 2)))(*arguments)
             for f in (loss, both_ways)
         )
     assert_close(jax.device_get(found), jax.device_get(expected), 1e-10)
