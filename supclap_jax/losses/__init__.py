@@ -3,6 +3,7 @@
 from .base import BASES, BaseLoss, Decoupled, Sigmoid, Softmax
 from .forces import forces
 from .info_nce import info_nce, symmetric_info_nce
+from .microbatches import cached_value_and_grad
 from .sharding import sharded
 from .siglip import siglip
 from .supclap import supclap
@@ -14,6 +15,7 @@ __all__ = [
     "Decoupled",
     "Sigmoid",
     "Softmax",
+    "cached_value_and_grad",
     "forces",
     "info_nce",
     "radius_constraint",

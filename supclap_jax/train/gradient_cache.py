@@ -1,11 +1,4 @@
-"""The gradient cache: the exact gradient of a large batch at a microbatch's activation memory.
-
-A contrastive loss couples all pairs of a batch, so its gradient is no sum over microbatches. But it
-reaches the towers through their embeddings alone (Gao et al., 2021, arXiv:2101.06983): embed one
-microbatch after the other and keep no activations, take the loss and its gradient once, on the
-embeddings of all, and then pass each microbatch's share of it back through the towers, computed
-again. That is rematerialisation with microbatches as its unit, and written as such below.
-"""
+"""The towers in training, at once or in the microbatches of the gradient cache."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax.errors import ConfigError
+from supclap_jax.losses.microbatches import in_microbatches, microbatches_of
 from supclap_jax.models.dual_encoder import FROZEN, make_model
 from supclap_jax.models.registry import audio_encoder, encoders
 from supclap_jax.runs.mesh import batch_sharding
@@ -72,37 +66,25 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
         return jax.lax.with_sharding_constraint(x, sharding)
 
     def in_parts(params, batch_stats, batch, key):
-        parts = jax.tree.map(lambda x: place(x.reshape(size, -1, *x.shape[1:])), batch)
-        indices = jnp.arange(parts["group_ids"].shape[1])
-
-        def part(i):
-            take = partial(jax.lax.dynamic_index_in_dim, index=i, axis=1, keepdims=False)
-            return jax.tree.map(lambda x: place(take(x)), parts)
-
-        def moments_of_part(i):
-            clips = part(i)
-            return encoder.moments(*encoder.frontend(clips["audio"], clips["audio_lengths"]))
-
+        microbatches = config.batch_size // size
         new_batch_stats = batch_stats
         if pools:
+            part = microbatches_of(batch, microbatches, place)
+
+            def moments_of_part(i):
+                clips = part(i)
+                return encoder.moments(*encoder.frontend(clips["audio"], clips["audio_lengths"]))
+
             share, running = encoder.momentum, batch_stats["audio"]
-            pooled = encoder.pooled(jax.lax.map(moments_of_part, indices))
+            pooled = encoder.pooled(jax.lax.map(moments_of_part, jnp.arange(microbatches)))
             moved = jax.tree.map(lambda old, new: share * old + (1 - share) * new, running, pooled)
             new_batch_stats = {**batch_stats, "audio": moved}
             batch_stats = {**batch_stats, "audio": pooled}
-
-        def embed_part(i):
-            outputs = embed(params, batch_stats, part(i), jax.random.fold_in(key, i))
-            return jax.tree.map(lambda x: place(x) if x.ndim else x, outputs)
-
-        def whole(x):
-            return place(jnp.moveaxis(x, 1, 0).reshape(-1, x.shape[2]))
-
         keep = jax.checkpoint_policies.save_only_these_names(FROZEN)
-        embed_part = jax.checkpoint(embed_part, prevent_cse=False, policy=keep)
-        outputs = jax.lax.map(embed_part, indices)
-        outputs = jax.tree.map(lambda x: whole(x) if x.ndim > 1 else x[0], outputs)
-        return outputs, new_batch_stats
+        embed_all = in_microbatches(
+            partial(embed, params, batch_stats), microbatches, place=place, policy=keep
+        )
+        return embed_all(batch, key), new_batch_stats
 
     return in_parts
 
