@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Side = dict[str, jax.Array]  # arrays [pairs, ...] of the rows or of the columns
@@ -128,6 +129,12 @@ class Softmax(BaseLoss):
     label_smoothing: float = 0.0
 
     def __post_init__(self):
+        for name in ("margin", "label_smoothing"):
+            if not isinstance(getattr(self, name), int | float | np.floating):
+                raise TypeError(
+                    f"{name} is {getattr(self, name)}; expected a number that is compiled in, with "
+                    "sharded by functools.partial"
+                )
         if not -math.inf < self.margin < math.inf:
             raise ValueError(f"margin is {self.margin!r}; expected a finite number")
         if not 0 <= self.label_smoothing < 1:
@@ -186,8 +193,8 @@ class Softmax(BaseLoss):
     def slopes(self, tile):
         pairs = tile.pairs
         margin = (tile.scores - tile.spread(pairs["own"])) * tile.scale
-        share = jnp.exp(margin - tile.spread(pairs["others"]))
-        slope = jnp.where(tile.used, tile.spread(pairs["slope"]) * share, 0)
+        share = jnp.exp(jnp.where(tile.used, margin - tile.spread(pairs["others"]), -jnp.inf))
+        slope = tile.spread(pairs["slope"]) * share
         if tile.same_id == "positive":
             slope += jnp.where(tile.same, tile.spread(pairs["target_slope"]), 0)
         if "smooth_slope" in pairs:
@@ -224,7 +231,8 @@ class Decoupled(Softmax):
     """InfoNCE whose sum over keys leaves out the own one (Yeh et al. 2022, arXiv 2110.06848)."""
 
     def denominator(self, z):
-        return z, jnp.ones_like(z)
+        has_negatives = z > -jnp.inf  # or there is nothing to lose
+        return jnp.where(has_negatives, z, 0), has_negatives.astype(z.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,8 @@ def forces(
     Args:
       embedding: float `[batch, dim]`, text or audio, all pairs of the batch.
       positive: float `[batch, dim]`, the other side of each pair.
-      gradient: `[batch, dim]`, of `supclap`'s loss with respect to `embedding`.
+      gradient: `[batch, dim]`, of `supclap`'s loss with respect to `embedding`: of its mean, with
+        neither mask nor weights.
       pull: `[batch, dim]`, "text" or "audio" of the pulls that `supclap(..., pulls=True)` gives.
 
     Returns:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .base import Softmax
-from .inputs import check_pairs, scalar
+from .inputs import check_pairs, scalar, wide
 from .reduction import make_reduction, without_padding
 from .similarity import other_pair_of_same_clip, same_clip, similarity
 from .tile_sweep import losses_of, sweep
@@ -45,8 +45,9 @@ def info_nce(
       margin, label_smoothing: numbers that are compiled in, see `Softmax`.
       axis_name: one or several mesh axes, inside `jax.shard_map`: the arguments are this device's
         share of the batch, the loss is the mean over all devices, gradients are those of it. In
-        `jax.pmap` and with `check_vma=False` too, but of what all devices share, such as the scale
-        and the parameters of towers, each has its part: sum these with `lax.psum`.
+        `jax.pmap` and with `check_vma=False` take gradients inside: of what all devices share, such
+        as the scale and the parameters of towers, each has its part, so sum these with `lax.psum`.
+        Taken from outside of these two, gradients are divided by the number of devices.
       block_size: rows and columns of a tile. The loss and its gradients then need memory linear
         in the batch and four products of `2 batch^2 dim` operations, one of them forward. None:
         the whole matrix at once (on a mesh: one device's share against another's), three
@@ -68,7 +69,7 @@ def info_nce(
     0.000136
     """
     check_pairs(query, key, ids, same_id, axis_name, block_size)
-    logit_scale = scalar("logit_scale", logit_scale)
+    logit_scale = scalar("logit_scale", logit_scale, wide(query, key))
     reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
     query, key = without_padding(mask, query), without_padding(mask, key)
     base = Softmax(margin, label_smoothing)
@@ -105,7 +106,7 @@ def symmetric_info_nce(
     True
     """
     check_pairs(audio, text, ids, same_id, axis_name, block_size)
-    logit_scale = scalar("logit_scale", logit_scale)
+    logit_scale = scalar("logit_scale", logit_scale, wide(audio, text))
     reduce = make_reduction(audio.shape[0], mask, weights, reduction, axis_name)
     audio, text = without_padding(mask, audio), without_padding(mask, text)
     base = Softmax(margin, label_smoothing)

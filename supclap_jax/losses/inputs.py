@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from .ring import bound_axes
+from .ring import bound_axes, varying
 
 SAME_ID = ("positive", "ignore")
 
@@ -37,20 +38,41 @@ def check_pairs(
     if same_id not in SAME_ID:
         raise ValueError(f"same_id is {same_id!r}; expected one of {SAME_ID}")
     if ids is not None:
-        check_array("ids", ids)
-        if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
-        if ids.shape != query.shape[:1]:
-            raise ValueError(
-                f"ids have shape {ids.shape}; expected {query.shape[:1]}, one for a pair"
-            )
-    if bound_axes(axis_name):
+        _check_ids(ids, query.shape[:1])
+    if axes := bound_axes(axis_name):
+        _check_shares(query, key, axes)
         return
-    over = explicit_axes(query)
+    over = explicit_axes(query) or explicit_axes(key)
     if block_size is not None and over:
         raise ValueError(
             f"the batch is divided over {over!r} of the mesh, and block_size is {block_size!r}: "
             "every device would go through all tiles. Wrap the loss in supclap_jax.losses.sharded"
+        )
+
+
+def _check_ids(ids: jax.Array, shape: tuple[int, ...]) -> None:
+    check_array("ids", ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
+    if ids.shape != shape:
+        raise ValueError(f"ids have shape {ids.shape}; expected {shape}, one for a pair")
+    if isinstance(ids, np.ndarray) and np.any(
+        ids != ids.astype(jax.dtypes.canonicalize_dtype(ids.dtype))
+    ):
+        raise ValueError(
+            "ids do not fit 32 bits, to which JAX cuts them; number them anew, such as by "
+            "numpy.unique(ids, return_inverse=True)[1]"
+        )
+
+
+def _check_shares(query: jax.Array, key: jax.Array, axes: tuple[str, ...]) -> None:
+    """Refuses embeddings that all devices have whole: each pair would count once a device."""
+    tracked = varying(lax.axis_index(axes))
+    same = set(axes) - varying(query) - varying(key)
+    if tracked and any(lax.axis_size(axis) > 1 for axis in same):
+        raise ValueError(
+            f"the embeddings are the same on all devices of {', '.join(sorted(same))}; expected "
+            "each device's own share of the batch, arguments of their own under sharded"
         )
 
 
@@ -60,16 +82,18 @@ def check_array(name: str, x: jax.Array) -> None:
         raise TypeError(f"{name} are a {type(x).__name__}; expected an array of jax or numpy")
 
 
-def scalar(name: str, x: jax.Array | float) -> jax.Array | float:
-    """`x` without the axis of a shape (1,), as some keep their temperature; its gradient keeps it.
+def scalar(name: str, x: jax.Array | float, dtype: jnp.dtype) -> jax.Array:
+    """`x` in this dtype, without the axis of a shape (1,), as some keep their temperature.
 
     Raises:
+      TypeError: it is no number.
       ValueError: any other shape.
     """
-    shape = jnp.shape(x)
-    if shape not in ((), (1,)):
-        raise ValueError(f"{name} has shape {shape}; expected a scalar, or shape (1,)")
-    return jnp.reshape(x, ()) if shape else x
+    if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+        raise TypeError(f"{name} is {x!r}; expected a number or an array")
+    if jnp.shape(x) not in ((), (1,)):
+        raise ValueError(f"{name} has shape {jnp.shape(x)}; expected a scalar, or shape (1,)")
+    return jnp.reshape(jnp.asarray(x, dtype), ())
 
 
 def wide(*arrays: jax.Array) -> jnp.dtype:

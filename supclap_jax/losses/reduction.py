@@ -32,7 +32,8 @@ class Reduction(NamedTuple):
         Raises:
           ValueError: `losses` is a mean already, and more than that is asked for.
         """
-        if not jnp.ndim(losses) and self[:3] != (None, None, "mean"):
+        is_plain = self.mask is None and self.weights is None and self.kind == "mean"
+        if not is_plain and not jnp.ndim(losses):
             raise ValueError(
                 "the loss is a mean already; mask, weights and reduction 'none' need one [batch]"
             )
@@ -41,7 +42,10 @@ class Reduction(NamedTuple):
         return losses if self.mask is None else jnp.where(self.mask, losses, 0)
 
     def mean(self, x: jax.Array | float) -> jax.Array:
-        """The weighted mean of `[batch]` values, or of one that is common to all, over devices."""
+        """The weighted mean of `[batch]` values, or of one that is common to all, over devices.
+
+        Zero without any pair that counts.
+        """
         weights = self.weights
         if self.mask is not None:
             weights = jnp.where(self.mask, 1.0 if weights is None else weights, 0)
@@ -51,7 +55,7 @@ class Reduction(NamedTuple):
         if self.mask is not None:
             x = jnp.where(self.mask, x, 0)
         total = global_mean(weights, self.axis_name)
-        return global_mean(weights * x, self.axis_name) / total
+        return global_mean(weights * x, self.axis_name) / jnp.where(total > 0, total, 1)
 
 
 def without_padding(mask: jax.Array | None, x: jax.Array) -> jax.Array:

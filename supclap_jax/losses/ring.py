@@ -37,8 +37,9 @@ def bound_axes(axis_name: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def global_mean(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Array:
     """The mean of all entries on all devices of `axis_name`, the same on each of them.
 
-    Its gradient is that of this one number, also where JAX does not keep track of what differs
-    between devices, in `jax.pmap` and `jax.shard_map(check_vma=False)`.
+    Its gradient is that of this one number. Where JAX does not keep track of what differs between
+    devices, in `jax.pmap` and `jax.shard_map(check_vma=False)`, that holds for gradients that are
+    taken inside; from outside they come divided by the number of devices.
     """
     mean, axes = jnp.mean(x), bound_axes(axis_name)
     if not axes:
@@ -49,13 +50,13 @@ def global_mean(x: jax.Array, axis_name: str | tuple[str, ...] | None) -> jax.Ar
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _mean_of_devices(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """`lax.pmean`; its own gradient there is that of the sum over all devices' results."""
+    """`lax.pmean`, whose own gradient there is that of the sum over all devices' results."""
     return lax.pmean(x, axes)
 
 
 _mean_of_devices.defvjp(
     lambda x, axes: (_mean_of_devices(x, axes), None),
-    lambda axes, _, slope: (slope / device_count(axes),),
+    lambda axes, _, slope: (lax.pmean(slope, axes) / device_count(axes),),
 )
 
 

@@ -28,7 +28,8 @@ def sharded(
 
     Arrays given as arguments of their own (embeddings, ids, radii) are split along their first
     axis, and so are their gradients; scalars, shapes (1,) and arrays inside containers (a dict of
-    parameters) are on every device. It is compiled once for all calls with the same shapes; under
+    parameters) are on every device. It is compiled once for all calls with the same shapes; as of
+    `jax.jit`, what `loss_fn` closes over is fixed then, so what changes must be an argument. Under
     `jax.jit` and `jax.grad` it is part of their program. The inputs may have any layout.
 
     Args:
@@ -36,8 +37,8 @@ def sharded(
         `functools.partial(supclap, block_size=1024)`.
       mesh: the devices; None: those of `jax.set_mesh`.
       axis_name: one or several axes of the mesh; the batch is divided among them.
-      in_specs: how single arguments are laid out instead, by position or name: `{2: P()}` for a
-        matrix that every device needs whole.
+      in_specs: how single arguments are laid out instead, by position, or by name where they are
+        given by name: `{2: P()}` for a matrix that every device needs whole.
       out_specs: how the results are laid out, as in `jax.shard_map`: one `PartitionSpec` for all of
         them or one for each part. The default says that all are the same on every device;
         `PartitionSpec(axis_name)` stands for arrays of each device's pairs, such as pulls.
@@ -48,7 +49,9 @@ def sharded(
 
     Raises:
       ValueError: by the function it returns: there is no mesh or no such axis; arrays with
-        different numbers of rows, or with one that the devices do not divide.
+        different numbers of rows, or with one that the devices do not divide; a key of `in_specs`
+        that is no argument of the call.
+      TypeError: by the function it returns: `loss_fn` or a constant argument has no hash.
 
     >>> import jax.numpy as jnp
     >>> from supclap_jax.losses import symmetric_info_nce
@@ -64,6 +67,11 @@ def sharded(
     def on_global_arrays(*args: Any, **kwargs: Any) -> Any:
         devices = _mesh_with(axes, mesh)
         arguments = {str(place): x for place, x in enumerate(args)} | kwargs
+        if unknown := given_specs.keys() - arguments.keys():
+            raise ValueError(
+                f"in_specs has {', '.join(sorted(unknown))}, but the arguments of this call are "
+                f"{', '.join(arguments)}; positions are numbers from 0"
+            )
         specs = _batch_specs(arguments, given_specs, devices, axes) | given_specs
         leaves, structure = jax.tree.flatten(arguments)
         leaf_specs = [
@@ -84,6 +92,13 @@ def sharded(
             out_specs=_hashable(out_specs),
         )
         numbers = compress(leaves, is_number)
+        try:
+            hash(call)
+        except TypeError as error:
+            raise TypeError(
+                f"the loss and its arguments that are no arrays need a hash: {error}; give arrays "
+                "as arguments, not inside of objects"
+            ) from error
         placed = [_placed(x, devices, s) for x, s in zip(numbers, call.in_specs, strict=True)]
         return _on_mesh(call, placed)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .base import Sigmoid
-from .inputs import check_pairs, scalar
+from .inputs import check_pairs, scalar, wide
 from .reduction import make_reduction, without_padding
 from .similarity import other_pair_of_same_clip, same_clip, similarity
 from .tile_sweep import losses_of, sweep
@@ -56,7 +56,9 @@ def siglip(
     0.013431
     """
     check_pairs(query, key, ids, same_id, axis_name, block_size)
-    logit_scale, logit_bias = scalar("logit_scale", logit_scale), scalar("logit_bias", logit_bias)
+    dtype = wide(query, key)
+    logit_scale = scalar("logit_scale", logit_scale, dtype)
+    logit_bias = scalar("logit_bias", logit_bias, dtype)
     reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
     query, key = without_padding(mask, query), without_padding(mask, key)
     if block_size is not None or axis_name:

@@ -51,7 +51,7 @@ def supclap(
 ) -> tuple[jax.Array, Metrics | tuple[Metrics, Pulls]]:
     """`L = L_base + alpha L_svr + beta L_constraint` (SupCLAP, arXiv 2509.21033).
 
-    `L_base` is symmetric InfoNCE, SigLIP or the mean of a loss of one's own in both directions,
+    `L_base` is symmetric InfoNCE, SigLIP or the mean of another loss in both directions,
     `L_svr` is `svr` of the same loss in one direction, `L_constraint` is `radius_constraint`, the
     mean of the directions in use. Without any radius the loss is `L_base` alone.
 
@@ -61,10 +61,10 @@ def supclap(
       logit_scale: scalar or `[1]`, 1 / temperature.
       audio_radius: scalar or `[batch]`; radius of the audio support vectors.
       text_radius: scalar or `[batch]`; radius of the text support vectors.
-      base: "info_nce", "siglip", a `BaseLoss`, or a function `(query, key, logit_scale)` of one
-        direction that gives the loss `[batch]` of each query or their mean. A function sees whole
-        matrices, so `block_size` and `axis_name` are refused; it does not see `ids`, which then
-        count for the recall alone; for pulls see `function_sides`.
+      base: "info_nce", "siglip", "decoupled", a `BaseLoss`, or a function of one direction,
+        `(query, key, logit_scale)`, that gives the loss `[batch]` of each query or their mean. A
+        function sees whole matrices, so `block_size` and `axis_name` are refused; it does not see
+        `ids`, which then count for the recall alone; for pulls see `function_sides`.
       logit_bias: scalar or `[1]`; SigLIP needs it, InfoNCE and functions take none.
       direction: "both", "text_to_audio" (needs `text_radius`) or "audio_to_text"
         (needs `audio_radius`).
@@ -112,8 +112,9 @@ def supclap(
     base = _checked_base(base, logit_bias, axis_name, block_size)
     check_pairs(audio, text, ids, same_id, axis_name, block_size)
     check_direction(direction)
-    logit_scale = scalar("logit_scale", logit_scale)
-    logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias)
+    dtype = wide(audio, text)
+    logit_scale = scalar("logit_scale", logit_scale, dtype)
+    logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias, dtype)
     of_pairs = {"mask": mask, "weights": weights, "reduction": reduction, "axis_name": axis_name}
     reduce = make_reduction(audio.shape[0], **of_pairs)
     audio, text = without_padding(mask, audio), without_padding(mask, text)
@@ -139,6 +140,7 @@ def supclap(
     else:
         (of_base,) = contrast([base_job._replace(statistics=(Recall(), Summary()))])
         summaries = {"audio": of_base.rows["summary"], "text": of_base.columns["summary"]}
+        summaries = {side: without_padding(mask, x) for side, x in summaries.items()}
         radii = _predicted(predict_radii(summaries))
         sides = regularized_sides(direction, radii)
         of_svr = contrast(_svr_jobs(embeddings, radii, sides))
@@ -227,7 +229,7 @@ def _radius_metrics(
     apart: jax.Array,
     mean: Callable[[jax.Array], jax.Array],
 ) -> Metrics:
-    radius = jnp.asarray(radius)
+    radius = jnp.asarray(radius, apart.dtype)
     share = jnp.where(apart > 0, radius / jnp.where(apart > 0, apart, 1), 0)
     centre = mean(radius)
     return {

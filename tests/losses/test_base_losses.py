@@ -94,6 +94,14 @@ def test_one_direction_has_them_as_options():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_a_decoupled_query_without_negatives_loses_nothing():
+    ids = np.zeros(4, np.int32)
+    options = {"ids": ids, "same_id": "ignore", "base": "decoupled"}
+    value, gradient = jax.value_and_grad(lambda x: supclap(x, x, 3.0, **options)[0])(jnp.eye(4))
+    assert value == 0
+    assert not np.any(gradient)
+
+
 def test_what_is_out_of_range_is_refused():
     with pytest.raises(ValueError, match="margin is inf; expected a finite number"):
         Softmax(margin=np.inf)

@@ -26,6 +26,17 @@ BAD = [
         TypeError,
         "float8_e4m3fn; expected at l",
     ),
+    (lambda: info_nce(X, X, [1.0]), TypeError, r"logit_scale is \[1\.0\]; expected a number or"),
+    (
+        lambda: info_nce(X, X, 1.0, ids=np.array([1, 2**32 + 1, 3, 4])),
+        ValueError,
+        "do not fit 32 b",
+    ),
+    (
+        lambda: info_nce(X, X, 1.0, margin=X[0, 0]),
+        TypeError,
+        "margin is 1.0; expected a number that",
+    ),
     (lambda: info_nce(X[:0], X[:0], 1.0), ValueError, r"shape \(0, 3\); expected one pair or more"),
     (lambda: symmetric_info_nce(X[:0], X[:0], 1.0, block_size=2), ValueError, "one pair or more"),
     (lambda: info_nce(X, X, jnp.ones(4)), ValueError, r"logit_scale has shape \(4,\); expected a"),
@@ -88,6 +99,19 @@ WRONG_ON_A_MESH = [
 def test_arrays_that_cannot_be_divided_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(sharded(lambda x, y, axis_name: 0.0, make_mesh((2,))))
+
+
+def test_specs_of_no_argument_and_shared_embeddings_are_refused():
+    loss = sharded(info_nce, make_mesh((2,)), in_specs={"w": PartitionSpec()})
+    with pytest.raises(
+        ValueError, match="in_specs has w, but the arguments of this call are 0, 1, 2"
+    ):
+        loss(X, X, 1.0)
+    in_dict = sharded(
+        lambda x, axis_name: info_nce(x["a"], x["a"], 1.0, axis_name=axis_name), make_mesh((2,))
+    )
+    with pytest.raises(ValueError, match="the same on all devices of data; expected each device's"):
+        in_dict({"a": X})
 
 
 def test_a_mesh_without_the_axis_and_no_mesh_at_all_are_refused():

@@ -135,6 +135,30 @@ def test_bad_options_are_refused(options, error, message):
             loss(**options)
 
 
+def test_radii_are_predicted_with_gradients_of_the_pairs_alone():
+    """Summaries of padded pairs are zero: what is infinite in them would spoil the predictor."""
+    audio, text, *_ = (jnp.asarray(x, jnp.float32) for x in problem(5))
+
+    def gradient(audio, text, **options):
+        def loss(weight):
+            radii = lambda x: {f"{side}_radius": rows @ weight for side, rows in x.items()}  # noqa: E731
+            return supclap(audio, text, 9.0, predict_radii=radii, block_size=5, **options)[0]
+
+        return jax.jit(jax.grad(loss))(0.01 * jnp.ones(8))
+
+    found = gradient(audio, text, mask=jnp.asarray(MASK))
+    np.testing.assert_allclose(found, gradient(audio[KEPT], text[KEPT]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", ["info_nce", "siglip", "decoupled"])
+def test_nothing_is_lost_without_any_pair(base):
+    bias = {"logit_bias": -5.0} if base == "siglip" else {}
+    loss = lambda x: supclap(x, X, 1.0, base=base, mask=jnp.zeros(4, bool), **bias)[0]  # noqa: E731
+    value, gradient = jax.jit(jax.value_and_grad(loss))(X)
+    assert value == 0
+    assert not np.any(gradient)
+
+
 def test_a_function_that_gives_a_mean_or_sees_no_mask_is_refused():
     mean = lambda query, key, scale: jnp.mean(query @ key.T)  # noqa: E731
     with pytest.raises(ValueError, match="the loss is a mean already"):
