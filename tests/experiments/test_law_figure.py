@@ -9,12 +9,13 @@ from matplotlib.image import imread
 from supclap_jax.experiments.law_figure import law_figure
 from supclap_jax.experiments.law_fit import fit
 from supclap_jax.experiments.law_report import report
-from supclap_jax.experiments.points import Points
+from supclap_jax.experiments.points import Points, Row
 
 
 def shown(law, columns, x, y, held):
     """The figure `[height, width, 4]` with the last `held` points held out."""
-    points = Points(columns, "loss", x[:-held], y[:-held], x[-held:], y[-held:], [])
+    rows = [Row(n, dict(zip(columns, map(str, one), strict=True))) for n, one in enumerate(x, 2)]
+    points = Points(columns, "loss", x[:-held], y[:-held], x[-held:], y[-held:], rows[:-held])
     fitted = fit(law, points.x, points.y, resamples=5, seed=0)
     return imread(io.BytesIO(law_figure(report(law, fitted, points), fitted, points)))
 
