@@ -54,6 +54,14 @@ def test_the_recipe_is_one():
     assert config.audio.encoder == "my_encoders:Conv"
 
 
+LEARN_A_SCALE = {  # whose gradients are, or hold, that of the temperature's logarithm
+    "A mesh, and memory linear in the batch",
+    "Inside your own shard_map",
+    "pmap, or check_vma=False",
+    "A large batch at a microbatch's memory: the gradient cache",
+}
+
+
 def recipes():
     """Of docs/losses.md: what all begin with, and each by its heading."""
     begin, *sections = (DOCS / "losses.md").read_text().split("\n## ")
@@ -73,13 +81,19 @@ def test_recipes_of_losses_give_the_loss(name):
     exec(compile(start + programs[name], name, "exec"), found)
     audio, text = (np.asarray(found[x], np.float64) for x in ("clips", "captions"))
     audio, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (audio, text))
-    scores = 10.0 * audio @ text.T
-    if "siglip" in programs[name]:
-        signs = 2 * np.eye(16) - 1
-        expected = np.log1p(np.exp(-signs * (scores - 10.0))).sum() / 16
-    else:
+
+    def expected(log_scale):
+        scores = np.exp(log_scale) * audio @ text.T
+        if "siglip" in programs[name]:
+            signs = 2 * np.eye(16) - 1
+            return np.log1p(np.exp(-signs * (scores - 10.0))).sum() / 16
         own = np.diagonal(scores)
-        both = [np.log(np.exp(scores).sum(axis)) - own for axis in (0, 1)]
-        expected = np.mean(both)
-    assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.get("gradients", 0.0)))
+        return np.mean([np.log(np.exp(scores).sum(axis)) - own for axis in (0, 1)])
+
+    assert float(found["loss"]) == pytest.approx(expected(np.log(10.0)), rel=1e-5)
+    gradients = found.get("gradients", {})
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    if name in LEARN_A_SCALE:
+        of_scale = gradients["log_scale"] if isinstance(gradients, dict) else gradients
+        slope = expected(np.log(10.0) + 1e-5) - expected(np.log(10.0) - 1e-5)
+        assert float(of_scale) == pytest.approx(slope / 2e-5, rel=1e-4)

@@ -71,8 +71,10 @@ class Results:
 def table(planned: list[Planned], out: Path, states: dict[str, str]) -> Table:
     """State, progress, time left and results of every run."""
     shown = Table()
-    for place, column in enumerate(("run", "", "steps", "time left", "loss", "R@1 t→a", "R@1 a→t")):
-        shown.add_column(column, justify="left" if place < 2 else "right")
+    shown.add_column("run", overflow="fold")
+    shown.add_column("", no_wrap=True)
+    for column in ("steps", "time left", "loss", "R@1 t→a", "R@1 a→t"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for plan in planned:
         workdir, total = workdir_of(out, plan.run.name), plan.config.total_steps
         lines = [line for line in read_metrics(workdir) if "loss" in line]
