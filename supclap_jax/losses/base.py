@@ -55,10 +55,11 @@ class Tile(NamedTuple):
 class BaseLoss(abc.ABC):
     """A contrastive loss as a sweep over tiles computes it; subclasses are frozen dataclasses.
 
-    For each row, and where wanted for each column, `start` and `gather` keep statistics of the
-    tiles, `finish` sums them up and `outcomes` gives the loss. The sweep's gradient is that of the
-    finished statistics: `saved` says what the backward tiles need, `slopes` their gradient. The
-    gradient through the own similarities is that of `outcomes`, which JAX differentiates.
+    For each row, and where wanted for each column, `gather` takes the statistics of a tile, `merge`
+    joins those of several, `finish` sums them up and `outcomes` gives the loss. The sweep's
+    gradient is that of the finished statistics: `saved` says what the backward tiles need, `slopes`
+    their gradient. The gradient through the own similarities is that of `outcomes`, which JAX
+    differentiates.
 
     Attributes:
       takes_bias: whether the logits have a bias, which learns.
@@ -84,8 +85,12 @@ class BaseLoss(abc.ABC):
         """The statistics `[batch]` of no pairs at all."""
 
     @abc.abstractmethod
-    def gather(self, tile: Tile, side: Side) -> Side:
-        """This loss's statistics in `side`, with one more tile taken in."""
+    def gather(self, tile: Tile) -> Side:
+        """The statistics `[pairs]` of one tile."""
+
+    def merge(self, one: Side, other: Side) -> Side:
+        """The statistics of two sets of pairs together: sums, unless a loss keeps others."""
+        return {name: one[name] + other[name] for name in one}
 
     def finish(self, side: Side, scale: jax.Array) -> Side:
         """`side`, with what all tiles' statistics amount to; what is not this loss's own stays."""
@@ -156,20 +161,22 @@ class Softmax(BaseLoss):
             side |= {"all": nothing, "keys": nothing}
         return side
 
-    def gather(self, tile, side):
+    def gather(self, tile):
         margin = tile.scores - tile.spread(tile.pairs["own"])
         logits = jnp.where(tile.used, margin * tile.scale, -jnp.inf)
-        peak, total = add_exponentials(side["peak"], side["total"], logits, tile.axis)
+        peak, total = sum_exponentials(logits, tile.axis)
         gathered = {"peak": peak, "total": total}
         if tile.same_id == "positive":
-            same = jnp.sum(jnp.where(tile.same, margin, 0), tile.axis)
-            gathered["same"] = side["same"] + same
-            gathered["count"] = side["count"] + jnp.sum(tile.same, tile.axis, dtype=same.dtype)
+            gathered["same"] = jnp.sum(jnp.where(tile.same, margin, 0), tile.axis)
+            gathered["count"] = jnp.sum(tile.same, tile.axis, dtype=margin.dtype)
         if self.label_smoothing:
-            every = jnp.sum(jnp.where(tile.used, margin, 0), tile.axis)
-            gathered["all"] = side["all"] + every
-            gathered["keys"] = side["keys"] + jnp.sum(tile.used, tile.axis, dtype=every.dtype)
+            gathered["all"] = jnp.sum(jnp.where(tile.used, margin, 0), tile.axis)
+            gathered["keys"] = jnp.sum(tile.used, tile.axis, dtype=margin.dtype)
         return gathered
+
+    def merge(self, one, other):
+        peak, total = add_exponentials(one["peak"], one["total"], other["peak"], other["total"])
+        return super().merge(one, other) | {"peak": peak, "total": total}
 
     def finish(self, side, scale):
         side = dict(side)
@@ -245,12 +252,12 @@ class Sigmoid(BaseLoss):
     def start(self, same_id, batch, dtype):
         return {"softplus": jnp.zeros(batch, dtype)}
 
-    def gather(self, tile, side):
+    def gather(self, tile):
         logits = tile.scores * tile.scale + tile.bias
         if tile.same_id == "positive":
             logits = jnp.where(tile.same, -logits, logits)
         losses = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-        return {"softplus": side["softplus"] + jnp.sum(jnp.where(tile.used, losses, 0), tile.axis)}
+        return {"softplus": jnp.sum(jnp.where(tile.used, losses, 0), tile.axis)}
 
     def saved(self, side, cotangent):
         return {"slope": cotangent["softplus"]}
@@ -273,10 +280,16 @@ class Sigmoid(BaseLoss):
 BASES = {"info_nce": Softmax(), "siglip": Sigmoid(), "decoupled": Decoupled()}
 
 
+def sum_exponentials(logits: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The sum of `exp(logits)` along `axis` as `total exp(peak)`; the peak is finite always."""
+    peak = jnp.max(logits, axis, initial=jnp.finfo(logits.dtype).min)
+    return peak, jnp.sum(jnp.exp(logits - jnp.expand_dims(peak, axis)), axis)
+
+
 def add_exponentials(
-    peak: jax.Array, total: jax.Array, logits: jax.Array, axis: int
+    peak: jax.Array, total: jax.Array, other_peak: jax.Array, other_total: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """`total exp(peak)` plus the sum of `exp(logits)`, in the same form, with the new peak."""
-    highest = jnp.maximum(peak, jnp.max(logits, axis))
-    added = jnp.sum(jnp.exp(logits - jnp.expand_dims(highest, axis)), axis)
-    return highest, total * jnp.exp(peak - highest) + added
+    """The sum of two that are given as `total exp(peak)`, in the same form."""
+    highest = jnp.maximum(peak, other_peak)
+    scaled = total * jnp.exp(peak - highest), other_total * jnp.exp(other_peak - highest)
+    return highest, sum(scaled)

@@ -7,26 +7,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .base import Side, Tile, add_exponentials
+from .base import Side, Tile, add_exponentials, sum_exponentials
 from .similarity import HARDEST
 
 
 class Statistic(abc.ABC):
     """Gathered tile by tile for each row and each column; subclasses are frozen dataclasses.
 
-    All statistics of a row or column share one side with the loss, so their names are their own.
+    In the end all statistics of a row or column share one side with the loss, so their names are
+    their own.
     """
 
     @abc.abstractmethod
-    def start(self, batch: int, dtype: jnp.dtype, summed: bool) -> Side:
-        """The statistics `[batch, ...]` of no pairs at all.
-
-        `summed` says that the loss of this side has "others", see `BaseLoss.sums_all_negatives`.
-        """
+    def start(self, batch: int, dtype: jnp.dtype) -> Side:
+        """The statistics `[batch, ...]` of no pairs at all."""
 
     @abc.abstractmethod
-    def gather(self, tile: Tile, side: Side) -> Side:
-        """This statistic's part of `side`, with one more tile taken in."""
+    def gather(self, tile: Tile) -> Side:
+        """The statistics `[pairs, ...]` of one tile."""
+
+    @abc.abstractmethod
+    def merge(self, one: Side, other: Side) -> Side:
+        """The statistics of two sets of pairs together."""
 
     @abc.abstractmethod
     def outcomes(
@@ -42,19 +44,20 @@ class Statistic(abc.ABC):
 class Recall(Statistic):
     """ "hit" `[pairs]`: 1 where the best positive lies above every negative, else 0."""
 
-    def start(self, batch, dtype, summed):
+    def start(self, batch, dtype):
         none = jnp.full(batch, -jnp.inf, dtype)
         return {"best_positive": none, "best_negative": none}
 
-    def gather(self, tile, side):
+    def gather(self, tile):
         positive = tile.own | tile.same
-        best = jnp.max(jnp.where(positive, tile.scores, -jnp.inf), tile.axis)
-        negative = tile.present & ~positive
-        other = jnp.max(jnp.where(negative, tile.scores, -jnp.inf), tile.axis)
+        kinds = {"best_positive": positive, "best_negative": tile.present & ~positive}
         return {
-            "best_positive": jnp.maximum(side["best_positive"], best),
-            "best_negative": jnp.maximum(side["best_negative"], other),
+            name: jnp.max(jnp.where(pairs, tile.scores, -jnp.inf), tile.axis)
+            for name, pairs in kinds.items()
         }
+
+    def merge(self, one, other):
+        return {name: jnp.maximum(one[name], other[name]) for name in one}
 
     def outcomes(self, side, own, scale, total):
         return {"hit": (side["best_positive"] > side["best_negative"]).astype(own.dtype)}
@@ -62,42 +65,58 @@ class Recall(Statistic):
 
 @dataclasses.dataclass(frozen=True)
 class Summary(Statistic):
-    """ "summary" `[pairs, 8]`: the columns of `similarity_summary` of the scaled similarities."""
+    """ "summary" `[pairs, 8]`: the columns of `similarity_summary` of the scaled similarities.
 
-    def start(self, batch, dtype, summed):
+    Attributes:
+      others_known: the loss of these rows and columns has "others" in its finished sides, see
+        `BaseLoss.sums_all_negatives`, so that the soft maximum need not be gathered again.
+    """
+
+    others_known: bool = False
+
+    def start(self, batch, dtype):
         side = {name: jnp.zeros(batch, dtype) for name in ("seen", "mean", "scatter")}
         side["hardest"] = jnp.full((batch, HARDEST), -jnp.inf, dtype)
-        if not summed:
+        if not self.others_known:
             side["soft_peak"] = jnp.full(batch, jnp.finfo(dtype).min, dtype)
             side["soft_total"] = jnp.zeros(batch, dtype)
         return side
 
-    def gather(self, tile, side):
-        """Mean and scatter are merged with those so far as by Chan et al. (1979)."""
+    def gather(self, tile):
         axis, logits, negative = tile.axis, tile.scores * tile.scale, tile.present & ~tile.own
         masked = jnp.where(negative, logits, -jnp.inf)
         rows = masked if axis == 1 else masked.T
         hardest = lax.top_k(rows, min(HARDEST, rows.shape[1]))[0]
-        hardest = lax.top_k(jnp.concatenate([side["hardest"], hardest], axis=1), HARDEST)[0]
-
+        missing = ((0, 0), (0, HARDEST - hardest.shape[1]))
         count = jnp.sum(negative, axis, dtype=logits.dtype)
         mean = jnp.sum(jnp.where(negative, logits, 0), axis) / jnp.maximum(count, 1)
         deviation = jnp.where(negative, logits - tile.spread(mean), 0)
-        seen, step = side["seen"] + count, mean - side["mean"]
-        share = count / jnp.maximum(seen, 1)
         gathered = {
-            "hardest": hardest,
-            "seen": seen,
-            "mean": side["mean"] + step * share,
-            "scatter": side["scatter"]
-            + jnp.sum(deviation * deviation, axis)
-            + step * step * side["seen"] * share,
+            "hardest": jnp.pad(hardest, missing, constant_values=-jnp.inf),
+            "seen": count,
+            "mean": mean,
+            "scatter": jnp.sum(deviation * deviation, axis),
         }
-        if "soft_peak" in side:
-            gathered["soft_peak"], gathered["soft_total"] = add_exponentials(
-                side["soft_peak"], side["soft_total"], masked, axis
-            )
+        if not self.others_known:
+            gathered["soft_peak"], gathered["soft_total"] = sum_exponentials(masked, axis)
         return gathered
+
+    def merge(self, one, other):
+        """Mean and scatter as by Chan et al. (1979)."""
+        both = jnp.concatenate([one["hardest"], other["hardest"]], axis=1)
+        seen, step = one["seen"] + other["seen"], other["mean"] - one["mean"]
+        share = other["seen"] / jnp.maximum(seen, 1)
+        merged = {
+            "hardest": lax.top_k(both, HARDEST)[0],
+            "seen": seen,
+            "mean": one["mean"] + step * share,
+            "scatter": one["scatter"] + other["scatter"] + step * step * one["seen"] * share,
+        }
+        if not self.others_known:
+            merged["soft_peak"], merged["soft_total"] = add_exponentials(
+                *(side[name] for side in (one, other) for name in ("soft_peak", "soft_total"))
+            )
+        return merged
 
     def outcomes(self, side, own, scale, total):
         own, hardest = own * scale, side["hardest"]
@@ -112,10 +131,10 @@ class Summary(Statistic):
             hardest = hardest[:, : min(HARDEST, total - 1)]
             hardest = jnp.pad(hardest, ((0, 0), (0, HARDEST - hardest.shape[1])), mode="edge")
         others = jnp.maximum(total - 1, 1) if is_masked else total - 1
-        if "soft_peak" in side:
-            soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / others)
-        else:
+        if self.others_known:
             soft_maximum = side["others"] + own - jnp.log(others)
+        else:
+            soft_maximum = side["soft_peak"] + jnp.log(side["soft_total"] / others)
         spread = jnp.sqrt(side["scatter"] / others)
         summary = jnp.column_stack([own, hardest, soft_maximum, side["mean"], spread])
         return {"summary": jnp.where(total > 1, summary, alone) if is_masked else summary}

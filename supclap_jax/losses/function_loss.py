@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .base import Side, Tile
-from .similarity import other_pair_of_same_clip, similarity
+from .pairs import pair_masks
+from .similarity import similarity
 from .tile_sweep import Job, Sides
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -84,13 +85,12 @@ def _pull(function: Function, query, key, scale) -> jax.Array:
 def _statistics(job: Job, scores, ids, scale, axis: int) -> Side:
     """The outcomes of a job's statistics, from one tile that holds all pairs."""
     batch = scores.shape[0]
-    own = jnp.eye(batch, dtype=bool)
-    same = jnp.zeros_like(own) if ids is None else other_pair_of_same_clip(ids)
-    same_id, pairs = None if ids is None else "positive", {"own": jnp.diagonal(scores)}
-    bias, present = jnp.zeros_like(scale), jnp.ones_like(own)
-    tile = Tile(scores, own, same, ~own, present, same_id, axis, pairs, scale, bias)
+    same_id = None if ids is None else "positive"
+    known = {"index": jnp.arange(batch)} | ({} if ids is None else {"ids": ids})
+    masks = pair_masks(same_id, known, known)
+    pairs, bias = {"own": jnp.diagonal(scores)}, jnp.zeros_like(scale)
+    tile = Tile(scores, *masks, same_id, axis, pairs, scale, bias)
     found = {}
     for statistic in job.statistics:
-        side = statistic.gather(tile, statistic.start(batch, scores.dtype, summed=False))
-        found |= statistic.outcomes(side, pairs["own"], scale, batch)
+        found |= statistic.outcomes(statistic.gather(tile), pairs["own"], scale, batch)
     return lax.stop_gradient(found)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from .base import Softmax
 from .inputs import check_pairs, scalar, wide
-from .reduction import make_reduction, without_padding
-from .similarity import other_pair_of_same_clip, same_clip, similarity
+from .pairs import Pairs, whole_matrix
+from .reduction import make_reduction
+from .similarity import similarity
 from .tile_sweep import losses_of, sweep
 from .tiles import make_plan
 
@@ -16,9 +17,12 @@ def info_nce(
     key: jax.Array,
     logit_scale: jax.Array | float,
     *,
+    target: jax.Array | None = None,
     ids: jax.Array | None = None,
+    key_ids: jax.Array | None = None,
     same_id: str = "positive",
     mask: jax.Array | None = None,
+    key_mask: jax.Array | None = None,
     weights: jax.Array | None = None,
     reduction: str = "mean",
     margin: float = 0.0,
@@ -33,13 +37,19 @@ def info_nce(
 
     Args:
       query: float `[batch, dim]`; L2-normalised, except support vectors.
-      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
+      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`. With
+        `target` any number of keys `[keys, dim]`.
       logit_scale: scalar or `[1]`, 1 / temperature.
+      target: int `[batch]`: `key[target[i]]` is the positive of `query[i]`, all other keys are its
+        negatives. On a mesh rows are counted over the keys of all devices, in order. The loss of a
+        query whose target is no key, or a padded one, is nan.
       ids: int `[batch]`; pairs with the same id show the same clip.
+      key_ids: int `[keys]`, those of the keys, where `target` and `ids` are given.
       same_id: what keys of the same clip are to a query. "positive": they share the target mass
         uniformly. "ignore": they leave the sum, only the own pair stays.
       mask: bool `[batch]`, False for padded pairs: they have no loss, are no one's key, and no
-        part of the mean, whatever is in their rows.
+        part of the mean, whatever is in their rows. With `target` it is of the queries alone.
+      key_mask: bool `[keys]`, False for padded keys, where `target` is given.
       weights: float `[batch]`, of each pair in the mean; None: all alike.
       reduction: "mean", or "none" for the loss `[batch]` of each query, zero where padded.
       margin, label_smoothing: numbers that are compiled in, see `Softmax`.
@@ -51,7 +61,9 @@ def info_nce(
       block_size: rows and columns of a tile. The loss and its gradients then need memory linear
         in the batch and four products of `2 batch^2 dim` operations, one of them forward. None:
         the whole matrix at once (on a mesh: one device's share against another's), three
-        products. "auto": the whole matrix, kept, up to a batch of 4,096; tiles of 1,024 beyond.
+        products. "auto": the whole matrix, kept, up to 4,096^2 pairs a device; tiles of 1,024
+        beyond. On a mesh a number or None sends keys round a ring; "auto" gathers them at once
+        where each device has fewer than 4,096 rows and that takes at most 512 MiB (docs/method.md).
         Tiles need `sharded` (or `axis_name`) where the batch is divided: a plain `jax.jit` would
         have every device go through all of them.
 
@@ -68,15 +80,18 @@ def info_nce(
     >>> round(float(info_nce(x, x, 10.0)), 6)  # log(1 + 3 exp(-10))
     0.000136
     """
-    check_pairs(query, key, ids, same_id, axis_name, block_size)
+    pairs = Pairs(ids, mask, target, key_ids, key_mask)
+    check_pairs(query, key, pairs, same_id, axis_name, block_size)
     logit_scale = scalar("logit_scale", logit_scale, wide(query, key))
     reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
-    query, key = without_padding(mask, query), without_padding(mask, key)
+    query, key = pairs.without_padding(query, key)
     base = Softmax(margin, label_smoothing)
     if base == Softmax() and block_size is None and not axis_name:
-        return reduce(_cross_entropy(similarity(query, key), logit_scale, ids, same_id, mask))
-    plan = make_plan(base, query.shape[0], ids, same_id, axis_name, block_size)
-    return reduce(losses_of(sweep(plan, query, key, logit_scale, ids=ids, mask=mask)))
+        scores = similarity(query, key)
+        masks = whole_matrix(pairs, same_id, *scores.shape)
+        return reduce(_cross_entropy(scores, logit_scale, *masks))
+    plan = make_plan(base, query, [key], ids, same_id, axis_name, block_size)
+    return reduce(losses_of(sweep(plan, query, key, logit_scale, pairs)))
 
 
 def symmetric_info_nce(
@@ -105,43 +120,32 @@ def symmetric_info_nce(
     >>> bool(jnp.isclose(symmetric_info_nce(audio, text, 5.0), both / 2))
     True
     """
-    check_pairs(audio, text, ids, same_id, axis_name, block_size)
+    pairs = Pairs(ids, mask)
+    check_pairs(audio, text, pairs, same_id, axis_name, block_size)
     logit_scale = scalar("logit_scale", logit_scale, wide(audio, text))
     reduce = make_reduction(audio.shape[0], mask, weights, reduction, axis_name)
-    audio, text = without_padding(mask, audio), without_padding(mask, text)
+    audio, text = pairs.without_padding(audio, text)
     base = Softmax(margin, label_smoothing)
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(audio, text)
-        audio_to_text = _cross_entropy(scores, logit_scale, ids, same_id, mask)
-        text_to_audio = _cross_entropy(scores.T, logit_scale, ids, same_id, mask)
+        masks = whole_matrix(pairs, same_id, *scores.shape)
+        audio_to_text = _cross_entropy(scores, logit_scale, *masks)
+        text_to_audio = _cross_entropy(scores.T, logit_scale, *(mask.T for mask in masks))
         return reduce((audio_to_text + text_to_audio) / 2)
-    plan = make_plan(base, audio.shape[0], ids, same_id, axis_name, block_size)
-    sides = sweep(plan, audio, text, logit_scale, ids=ids, mask=mask, both=True)
+    plan = make_plan(base, audio, [text], ids, same_id, axis_name, block_size)
+    sides = sweep(plan, audio, text, logit_scale, pairs, both=True)
     return reduce(losses_of(sides))
 
 
 def _cross_entropy(
-    scores: jax.Array,
-    logit_scale: jax.Array | float,
-    ids: jax.Array | None,
-    same_id: str,
-    mask: jax.Array | None,
+    scores: jax.Array, logit_scale: jax.Array, positive: jax.Array, used: jax.Array
 ) -> jax.Array:
-    """Cross entropy `[batch]` of each row of `scores [batch, batch]`.
+    """Cross entropy `[queries]` of each row of `scores [queries, keys]`, bool masks alike.
 
     The target is subtracted before scaling: near convergence the loss and its gradient with
     respect to the scale are small differences of large numbers otherwise.
     """
-    target = jnp.diagonal(scores)
-    if ids is not None and same_id == "positive":
-        same = same_clip(ids)
-        if mask is not None:
-            same &= mask | jnp.eye(mask.shape[0], dtype=bool)
-        count = jnp.sum(same, axis=1, dtype=scores.dtype)
-        target = jnp.sum(jnp.where(same, scores, 0), axis=1) / count
+    count = jnp.sum(positive, axis=1, dtype=scores.dtype)
+    target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / count
     margin = (scores - target[:, None]) * logit_scale
-    if ids is not None and same_id == "ignore":
-        margin = jnp.where(other_pair_of_same_clip(ids), -jnp.inf, margin)
-    if mask is not None:
-        margin = jnp.where(mask | jnp.eye(mask.shape[0], dtype=bool), margin, -jnp.inf)
-    return jax.nn.logsumexp(margin, axis=1)
+    return jax.nn.logsumexp(jnp.where(positive | used, margin, -jnp.inf), axis=1)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .ring import bound_axes, varying
+from .devices import bound_axes, varying
+from .pairs import Pairs
 
 SAME_ID = ("positive", "ignore")
 
@@ -13,7 +14,7 @@ SAME_ID = ("positive", "ignore")
 def check_pairs(
     query: jax.Array,
     key: jax.Array,
-    ids: jax.Array | None,
+    pairs: Pairs,
     same_id: str,
     axis_name: str | tuple[str, ...] | None,
     block_size: int | str | None,
@@ -28,17 +29,18 @@ def check_pairs(
                 f"the {name} embeddings are {array.dtype}; expected at least 16 bits, such as "
                 "bfloat16"
             )
-    if query.ndim != 2 or query.shape != key.shape:
-        raise ValueError(
-            f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
-            "[batch, dim] for both"
-        )
-    if 0 in query.shape:
-        raise ValueError(f"the embeddings have shape {query.shape}; expected one pair or more")
+    if pairs.target is None:
+        _check_same_rows(query, key, pairs)
+    else:
+        _check_targets(query, key, pairs, is_whole=not axis_name)
+    if 0 in query.shape + key.shape:
+        shapes = f"{query.shape} and {key.shape}"
+        raise ValueError(f"the embeddings have shapes {shapes}; expected one row or more")
     if same_id not in SAME_ID:
         raise ValueError(f"same_id is {same_id!r}; expected one of {SAME_ID}")
-    if ids is not None:
-        _check_ids(ids, query.shape[:1])
+    for name, ids, vectors in (("ids", pairs.ids, query), ("key_ids", pairs.key_ids, key)):
+        if ids is not None:
+            _check_ids(name, ids, vectors.shape[:1])
     if axes := bound_axes(axis_name):
         _check_shares(query, key, axes)
         return
@@ -50,17 +52,57 @@ def check_pairs(
         )
 
 
-def _check_ids(ids: jax.Array, shape: tuple[int, ...]) -> None:
-    check_array("ids", ids)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"ids are {ids.dtype}; expected an integer dtype")
-    if ids.shape != shape:
-        raise ValueError(f"ids have shape {ids.shape}; expected {shape}, one for a pair")
+def _check_same_rows(query: jax.Array, key: jax.Array, pairs: Pairs) -> None:
+    if query.ndim != 2 or query.shape != key.shape:
+        raise ValueError(
+            f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
+            "[batch, dim] for both, or target to say which key belongs to which query"
+        )
+    for name in ("key_ids", "key_mask"):
+        if getattr(pairs, name) is not None:
+            raise ValueError(f"{name} needs target: without it, key i is the positive of query i")
+
+
+def _check_targets(query: jax.Array, key: jax.Array, pairs: Pairs, is_whole: bool) -> None:
+    if query.ndim != 2 or key.ndim != 2 or query.shape[1] != key.shape[1]:
+        raise ValueError(
+            f"the embeddings have shapes {query.shape} and {key.shape}; expected [queries, dim] "
+            "and [keys, dim]"
+        )
+    target, mask = pairs.target, pairs.key_mask
+    _check_whole_numbers("target", target, query.shape[:1])
+    if is_whole and isinstance(target, np.ndarray):
+        known = target if pairs.mask is None else target[np.asarray(pairs.mask)]
+        if np.any((known < 0) | (known >= key.shape[0])):
+            raise ValueError(
+                f"target is {known.min()} to {known.max()}; expected 0 to {key.shape[0] - 1}, rows "
+                "of the keys"
+            )
+    if (pairs.ids is None) != (pairs.key_ids is None):
+        raise ValueError("with target, ids of the queries and key_ids of the keys go together")
+    if mask is not None:
+        check_array("key_mask", mask)
+        if mask.dtype != bool or mask.shape != key.shape[:1]:
+            raise ValueError(
+                f"key_mask is {mask.dtype} of shape {mask.shape}; expected bool {key.shape[:1]}"
+            )
+
+
+def _check_whole_numbers(name: str, x: jax.Array, shape: tuple[int, ...]) -> None:
+    check_array(name, x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name} are {x.dtype}; expected an integer dtype")
+    if x.shape != shape:
+        raise ValueError(f"{name} have shape {x.shape}; expected {shape}, one for each")
+
+
+def _check_ids(name: str, ids: jax.Array, shape: tuple[int, ...]) -> None:
+    _check_whole_numbers(name, ids, shape)
     if isinstance(ids, np.ndarray) and np.any(
         ids != ids.astype(jax.dtypes.canonicalize_dtype(ids.dtype))
     ):
         raise ValueError(
-            "ids do not fit 32 bits, to which JAX cuts them; number them anew, such as by "
+            f"{name} do not fit 32 bits, to which JAX cuts them; number them anew, such as by "
             "numpy.unique(ids, return_inverse=True)[1]"
         )
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .devices import global_mean
 from .inputs import check_array
-from .ring import global_mean
 
 REDUCTIONS = ("mean", "none")
 
@@ -56,11 +56,6 @@ class Reduction(NamedTuple):
             x = jnp.where(self.mask, x, 0)
         total = global_mean(weights, self.axis_name)
         return global_mean(weights * x, self.axis_name) / jnp.where(total > 0, total, 1)
-
-
-def without_padding(mask: jax.Array | None, x: jax.Array) -> jax.Array:
-    """Rows `[batch, dim]`, zero for padded pairs, whatever is in them."""
-    return x if mask is None else jnp.where(mask[:, None], x, 0)
 
 
 def make_reduction(

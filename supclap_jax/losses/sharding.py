@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from .ring import axis_names
+from .devices import axis_names
 
 NUMBERS = (jax.Array, np.ndarray, np.floating, float)  # what is computed with, not compiled in
 EVERYWHERE = PartitionSpec()  # the same on all devices

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from .base import Sigmoid
 from .inputs import check_pairs, scalar, wide
-from .reduction import make_reduction, without_padding
-from .similarity import other_pair_of_same_clip, same_clip, similarity
+from .pairs import Pairs, whole_matrix
+from .reduction import make_reduction
+from .similarity import similarity
 from .tile_sweep import losses_of, sweep
 from .tiles import make_plan
 
@@ -17,9 +18,12 @@ def siglip(
     logit_scale: jax.Array | float,
     logit_bias: jax.Array | float,
     *,
+    target: jax.Array | None = None,
     ids: jax.Array | None = None,
+    key_ids: jax.Array | None = None,
     same_id: str = "positive",
     mask: jax.Array | None = None,
+    key_mask: jax.Array | None = None,
     weights: jax.Array | None = None,
     reduction: str = "mean",
     axis_name: str | tuple[str, ...] | None = None,
@@ -32,13 +36,17 @@ def siglip(
 
     Args:
       query: float `[batch, dim]`; L2-normalised, except support vectors.
-      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`.
+      key: float `[batch, dim]`, L2-normalised; `key[i]` is the positive of `query[i]`. With
+        `target` any number of keys `[keys, dim]`.
       logit_scale: scalar or `[1]`, 1 / temperature.
       logit_bias: scalar or `[1]`; usually starts at -10, since nearly all pairs are negatives.
+      target: int `[batch]`, the positive of each query among the keys, see `info_nce`.
       ids: int `[batch]`; pairs with the same id show the same clip.
+      key_ids: int `[keys]`, those of the keys, where `target` and `ids` are given.
       same_id: "positive": all pairs of one clip are positives. "ignore": their terms are dropped,
         only the own pair stays; the sum is still divided by the batch.
       mask: bool `[batch]`, False for padded pairs, see `info_nce`.
+      key_mask: bool `[keys]`, False for padded keys, where `target` is given.
       weights: float `[batch]`, of each query in the mean; None: all alike.
       reduction: "mean", or "none" for the sum `[batch]` over the keys of each query.
       axis_name: mesh axes inside `jax.shard_map`, see `info_nce`.
@@ -55,22 +63,18 @@ def siglip(
     >>> round(float(siglip(x, x, 10.0, -5.0)), 6)  # 2 log(1 + exp(-5)), both kinds of pair alike
     0.013431
     """
-    check_pairs(query, key, ids, same_id, axis_name, block_size)
+    pairs = Pairs(ids, mask, target, key_ids, key_mask)
+    check_pairs(query, key, pairs, same_id, axis_name, block_size)
     dtype = wide(query, key)
     logit_scale = scalar("logit_scale", logit_scale, dtype)
     logit_bias = scalar("logit_bias", logit_bias, dtype)
     reduce = make_reduction(query.shape[0], mask, weights, reduction, axis_name)
-    query, key = without_padding(mask, query), without_padding(mask, key)
+    query, key = pairs.without_padding(query, key)
     if block_size is not None or axis_name:
-        plan = make_plan(Sigmoid(), query.shape[0], ids, same_id, axis_name, block_size)
-        return reduce(losses_of(sweep(plan, query, key, logit_scale, logit_bias, ids, mask)))
+        plan = make_plan(Sigmoid(), query, [key], ids, same_id, axis_name, block_size)
+        return reduce(losses_of(sweep(plan, query, key, logit_scale, pairs, logit_bias)))
     logits = similarity(query, key) * logit_scale + logit_bias
-    positive = jnp.eye(query.shape[0], dtype=bool)
-    if ids is not None and same_id == "positive":
-        positive = same_clip(ids)
+    positive, used = whole_matrix(pairs, same_id, *logits.shape)
     losses = jax.nn.softplus(jnp.where(positive, -logits, logits))
-    if ids is not None and same_id == "ignore":
-        losses = jnp.where(other_pair_of_same_clip(ids), 0, losses)
-    if mask is not None:
-        losses = jnp.where(mask, losses, 0)
-    return reduce(jnp.sum(losses, axis=1))
+    losses = jnp.sum(jnp.where(positive | used, losses, 0), axis=1)
+    return reduce(jnp.where(jnp.any(positive, axis=1), losses, jnp.nan))

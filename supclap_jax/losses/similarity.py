@@ -1,4 +1,4 @@
-"""What the losses share: dot products and their summaries, pairs of one clip."""
+"""What the losses share: dot products, their summaries, distances."""
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +25,6 @@ def distance(audio: jax.Array, text: jax.Array) -> jax.Array:
     squared = jnp.sum(difference * difference, axis=-1)
     apart = squared > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
-
-
-def same_clip(ids: jax.Array) -> jax.Array:
-    """Bool `[batch, batch]`: True where pair i and pair j show the same clip."""
-    return ids[:, None] == ids[None, :]
-
-
-def other_pair_of_same_clip(ids: jax.Array) -> jax.Array:
-    """Like `same_clip`, without the pairs themselves on the diagonal."""
-    return same_clip(ids) & ~jnp.eye(ids.shape[0], dtype=bool)
 
 
 def similarity_row(similarity: jax.Array) -> jax.Array:

@@ -10,7 +10,8 @@ from .base import BASES, BaseLoss, Side
 from .batch_statistics import Recall, Summary
 from .function_loss import Function, function_sides
 from .inputs import check_pairs, scalar, wide
-from .reduction import make_reduction, without_padding
+from .pairs import Pairs, zero_padded
+from .reduction import make_reduction
 from .similarity import distance
 from .svr import (
     check_direction,
@@ -110,14 +111,15 @@ def supclap(
     {'loss/base': 14.0, 'loss/svr': 0.0}
     """
     base = _checked_base(base, logit_bias, axis_name, block_size)
-    check_pairs(audio, text, ids, same_id, axis_name, block_size)
+    pairs = Pairs(ids, mask)
+    check_pairs(audio, text, pairs, same_id, axis_name, block_size)
     check_direction(direction)
     dtype = wide(audio, text)
     logit_scale = scalar("logit_scale", logit_scale, dtype)
     logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias, dtype)
     of_pairs = {"mask": mask, "weights": weights, "reduction": reduction, "axis_name": axis_name}
     reduce = make_reduction(audio.shape[0], **of_pairs)
-    audio, text = without_padding(mask, audio), without_padding(mask, text)
+    audio, text = pairs.without_padding(audio, text)
     radii = {"audio": audio_radius, "text": text_radius}
     given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
@@ -126,21 +128,23 @@ def supclap(
     embeddings = {"audio": audio, "text": text}
     if mask is not None and not isinstance(base, BaseLoss):
         raise ValueError(f"base is the function {base}, which sees no mask; leave out padded rows")
-    contrast = partial(function_sides, base, pulls=pulls)
+    contrast, summary = partial(function_sides, base, ids=ids, pulls=pulls), Summary()
     if isinstance(base, BaseLoss):
-        plan = make_plan(base, audio.shape[0], ids, same_id, axis_name, block_size)
+        keys = [text] if predict_radii is None and not given else [audio, text]
+        plan = make_plan(base, audio, keys, ids, same_id, axis_name, block_size)
         bias = 0.0 if logit_bias is None else logit_bias
-        contrast = partial(sweeps, plan, logit_bias=bias, mask=mask)
-    contrast = partial(contrast, keys=embeddings, logit_scale=logit_scale, ids=ids)
+        contrast = partial(sweeps, plan, logit_bias=bias, pairs=pairs)
+        summary = Summary(others_known=base.sums_all_negatives(plan.same_id))
+    contrast = partial(contrast, keys=embeddings, logit_scale=logit_scale)
 
     base_job = Job(audio, "text", both=True, statistics=(Recall(),))  # audio: rows, text: columns
     if predict_radii is None:
         sides = regularized_sides(direction, radii) if given else ()
         of_base, *of_svr = contrast([base_job, *_svr_jobs(embeddings, radii, sides)])
     else:
-        (of_base,) = contrast([base_job._replace(statistics=(Recall(), Summary()))])
+        (of_base,) = contrast([base_job._replace(statistics=(Recall(), summary))])
         summaries = {"audio": of_base.rows["summary"], "text": of_base.columns["summary"]}
-        summaries = {side: without_padding(mask, x) for side, x in summaries.items()}
+        summaries = {side: zero_padded(mask, x) for side, x in summaries.items()}
         radii = _predicted(predict_radii(summaries))
         sides = regularized_sides(direction, radii)
         of_svr = contrast(_svr_jobs(embeddings, radii, sides))

@@ -6,10 +6,9 @@ computes them anew and turns each into its share of the gradients: four products
 `2 batch^2 dim` operations in all (one forward; recompute, query gradient, key gradient backward),
 memory linear in the batch.
 
-On several devices each holds the rows and keys of its own pairs. The key blocks travel once round
-the ring, with all that belongs to them: forward their columns' statistics, backward their
-gradients. The next block's transfer is issued before the present block's products. Several sweeps
-share the trip.
+On several devices each holds its share of the rows and of the keys. What is gathered for columns is
+an exchange's contribution (`exchange.py`), forward their statistics, backward their gradients; what
+is gathered for rows stays at home. Several sweeps share one exchange.
 
 What a tile contributes is the affair of the base loss (`base.py`) and of the statistics beside it
 (`batch_statistics.py`).
@@ -25,16 +24,18 @@ from jax import lax
 
 from .base import Side, Tile
 from .batch_statistics import Statistic
+from .devices import device_count, vary, varying
+from .exchange import exchange, fetch
 from .inputs import wide
-from .ring import device_count, ring, vary, varying
-from .tiles import Plan, Tree, add, over_tiles, pair_masks, product, put, take
+from .pairs import Pairs, pair_masks, targets, zero_padded
+from .tiles import Plan, Tree, add, over_tiles, product, put, take
 
 
 class Job(NamedTuple):
-    """One sweep of a trip: queries against one of the trip's arrays of keys.
+    """One sweep of an exchange: queries against one of its arrays of keys.
 
     Attributes:
-      query: float `[batch, dim]`; on several devices, this one's share.
+      query: float `[queries, dim]`; on several devices, this one's share.
       key: name of the keys.
       both: the loss of columns as well as of rows.
       statistics: gathered for rows and for columns.
@@ -64,14 +65,13 @@ def sweep(
     query: jax.Array,
     key: jax.Array,
     logit_scale: jax.Array | float,
+    pairs: Pairs,
     logit_bias: jax.Array | float = 0.0,
-    ids: jax.Array | None = None,
-    mask: jax.Array | None = None,
     **options,
 ) -> Sides:
     """`sweeps` of a single job, `Job(query, key, **options)`."""
     job = Job(query, "key", **options)
-    return sweeps(plan, [job], {"key": key}, logit_scale, logit_bias, ids, mask)[0]
+    return sweeps(plan, [job], {"key": key}, logit_scale, pairs, logit_bias)[0]
 
 
 def sweeps(
@@ -79,32 +79,32 @@ def sweeps(
     jobs: Sequence[Job],
     keys: dict[str, jax.Array],
     logit_scale: jax.Array | float,
+    pairs: Pairs,
     logit_bias: jax.Array | float = 0.0,
-    ids: jax.Array | None = None,
-    mask: jax.Array | None = None,
 ) -> list[Sides]:
     """The losses and statistics of every row and column, in one pass over all pairs for each job.
 
-    All jobs share one trip round the ring. Keys that several of them name travel once, as do the
-    sums of their gradients; keys that none names stay where they are.
+    All jobs share one exchange. Keys that several of them name travel once, as do the sums of their
+    gradients; keys that none names stay where they are.
 
-    Cost of a job: `2 batch^2 dim` operations forward and three times that backward; beside the
-    arguments and their gradients only tiles of `plan.tile^2` and vectors of `[batch]` are in
-    memory.
+    Cost of a job: `2 queries keys dim` operations forward and three times that backward; beside the
+    arguments and their gradients only tiles of `plan.tile^2` and vectors of `[queries]` and
+    `[keys]` are in memory.
 
     Args:
       plan: the loss, tiles and devices.
       jobs: sweeps over the same pairs.
-      keys: float `[batch, dim]` by name; row i is the positive of every job's `query[i]`.
+      keys: float `[keys, dim]` by name; on several devices, this one's share.
       logit_scale: scalar.
+      pairs: ids, where `plan.same_id` is set, padding, and targets, with which no job is of both
+        sides. Vectors of padded rows are zero.
       logit_bias: scalar, of losses that take one.
-      ids: int `[batch]`, where `plan.same_id` is set.
-      mask: bool `[batch]`, False for padded pairs, whose vectors are zero; None: there are none.
 
     Returns:
       For rows and columns of each job a dict of float32 arrays (float64 for float64 inputs):
-      "loss" `[batch]`, differentiable, and without gradient "pull" `[batch]`, by how much each
-      loss falls as its own pair's similarity grows, and the outcomes of the job's statistics.
+      "loss" `[queries]`, differentiable, and without gradient "pull" `[queries]`, by how much each
+      loss falls as its own pair's similarity grows, and the outcomes of the job's statistics. What
+      has neither loss nor statistics is empty. The loss of a query whose target is no key is nan.
     """
     keys = {name: keys[name] for name in dict.fromkeys(job.key for job in jobs)}
     queries = [job.query for job in jobs]
@@ -115,24 +115,30 @@ def sweeps(
         narrow = dtype
     queries, keys = jax.tree.map(lambda x: x.astype(narrow), (queries, keys))
     scale, bias = jnp.asarray(logit_scale, dtype), jnp.asarray(logit_bias, dtype)
-    arguments = (queries, keys, scale, bias, ids if plan.same_id else None, mask)
+    if plan.same_id is None:
+        pairs = pairs._replace(ids=None, key_ids=None)
+    arguments = (queries, keys, scale, bias, pairs)
     differing = set(axes).union(*map(varying, jax.tree.leaves(arguments)))
-    queries, keys, scale, bias, ids, mask = vary(arguments, differing)
+    queries, keys, scale, bias, pairs = vary(arguments, differing)
+    first = batch * lax.axis_index(axes) if axes else 0
+    of_rows = {"index": vary(targets(pairs, first, batch), differing)} | pairs.of_queries()
+    positives = keys
+    if pairs.target is not None:
+        present = pairs.of_keys().get("mask")
+        positives = {
+            name: zero_padded(pairs.mask, fetch(axes, plan.gathered, key, present, pairs.target))
+            for name, key in keys.items()
+        }
     owns = [
-        jnp.sum(query.astype(dtype) * keys[job.key].astype(dtype), axis=1)
+        jnp.sum(query.astype(dtype) * positives[job.key].astype(dtype), axis=1)
         for query, job in zip(queries, jobs, strict=True)
     ]
-    first = batch * lax.axis_index(axes) if axes else 0
-    pairs = {"index": vary(first + jnp.arange(batch), differing)}
-    if ids is not None:
-        pairs["ids"] = ids
-    if mask is not None:
-        pairs["mask"] = mask
     without_arrays = tuple(job._replace(query=None) for job in jobs)
-    sides = _sweeps(
-        plan, without_arrays, queries, keys, lax.stop_gradient(owns), pairs, scale, bias
-    )
-    total = batch * device_count(axes) if mask is None else lax.psum(jnp.sum(mask), axes)
+    fixed = (lax.stop_gradient(owns), of_rows, pairs.of_keys())
+    sides = _sweeps(plan, without_arrays, queries, keys, fixed, scale, bias)
+    total = batch * device_count(axes)
+    if pairs.mask is not None:
+        total = lax.psum(jnp.sum(pairs.mask), axes)
     return [
         Sides(
             _outcomes(plan, job, 1, rows, own, scale, bias, total),
@@ -143,54 +149,67 @@ def sweeps(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sweeps(plan: Plan, jobs: tuple[Job, ...], queries, keys, owns, pairs: Side, scale, bias):
-    """The finished statistics of rows and columns; differentiable in all but `owns`, `pairs`."""
-    return _forward(plan, jobs, queries, keys, owns, pairs, scale, bias)[0]
+def _sweeps(plan: Plan, jobs: tuple[Job, ...], queries, keys, fixed, scale, bias):
+    """The finished statistics of rows and columns; differentiable in all but `fixed`."""
+    return _forward(plan, jobs, queries, keys, fixed, scale, bias)[0]
 
 
-def _forward(plan, jobs, queries, keys, owns, pairs, scale, bias):
-    rows, blocks = _rows_and_blocks(queries, keys, [{"own": own} for own in owns], pairs)
+def _forward(plan, jobs, queries, keys, fixed, scale, bias):
+    owns, of_rows, of_columns = fixed
+    rows = _rows(queries, owns, of_rows)
+    blocks = _blocks(keys, _column_sides(plan, jobs, owns), of_columns)
 
-    def visit(blocks, column_states, row_states):
+    def visit(first, blocks, column_states, row_states):
         visited = [
-            _gather_block(plan, job, row, _columns(job, n, blocks), scale, bias, *states)
+            _gather_block(plan, job, row, _columns(job, n, first, blocks), scale, bias, *states)
             for n, (job, row, *states) in enumerate(
                 zip(jobs, rows, column_states, row_states, strict=True)
             )
         ]
         return [list(states) for states in zip(*visited, strict=True)]
 
-    batch, differing = queries[0].shape[0], varying(queries[0])
-    column_states = [_start(plan, job, 0, batch, scale.dtype) for job in jobs]
-    row_states = [(_start(plan, job, 1, batch, scale.dtype), None) for job in jobs]
-    states = vary((column_states, row_states), differing)
-    column_states, row_states = ring(plan.axis_name, visit, blocks, *states)
+    def start(axis, pairs):
+        return vary([_start(plan, job, axis, pairs, scale.dtype) for job in jobs], differing)
+
+    def merge(*states):
+        return [_merge(plan, *of_job) for of_job in zip(jobs, *states, strict=True)]
+
+    columns, differing = keys[jobs[0].key].shape[0], varying(queries[0])
+    column_states, row_states = exchange(
+        plan.axis_name,
+        plan.gathered,
+        columns,
+        visit,
+        blocks,
+        functools.partial(start, 0),
+        [(state, None) for state in start(1, queries[0].shape[0])],
+        merge,
+    )
     row_states, kept = zip(*row_states, strict=True)
     sides = [
         Sides(_finish(plan, job, 1, row, scale), _finish(plan, job, 0, column, scale))
         for job, row, column in zip(jobs, row_states, column_states, strict=True)
     ]
-    return sides, (queries, keys, owns, pairs, scale, bias, kept, sides)
+    return sides, (queries, keys, fixed, scale, bias, kept, sides)
 
 
 def _backward(plan, jobs, residuals, cotangents):
-    queries, keys, owns, pairs, scale, bias, kept, sides = residuals
-    row_sides, column_sides = [], []
-    for job, own, side, cotangent in zip(jobs, owns, sides, cotangents, strict=True):
-        row_sides.append({"own": own} | plan.base.saved(side.rows, cotangent.rows))
-        column_sides.append({"own": own})
+    queries, keys, (owns, of_rows, of_columns), scale, bias, kept, sides = residuals
+    rows, column_sides = _rows(queries, owns, of_rows), _column_sides(plan, jobs, owns)
+    for n, (job, side, cotangent) in enumerate(zip(jobs, sides, cotangents, strict=True)):
+        rows[n] |= plan.base.saved(side.rows, cotangent.rows)
         if plan.base.has_loss(0, job.both):
-            column_sides[-1] |= plan.base.saved(side.columns, cotangent.columns)
-    rows, blocks = _rows_and_blocks(queries, keys, row_sides, pairs, column_sides)
+            column_sides[n] |= plan.base.saved(side.columns, cotangent.columns)
+    blocks = _blocks(keys, column_sides, of_columns)
 
-    def visit(blocks, key_gradients, home):
+    def visit(first, blocks, key_gradients, home):
         key_gradients, home = dict(key_gradients), list(home)
         for n, job in enumerate(jobs):
             key_gradients[job.key], home[n] = _differentiate_block(
                 plan,
                 job,
                 rows[n],
-                _columns(job, n, blocks),
+                _columns(job, n, first, blocks),
                 scale,
                 bias,
                 kept[n],
@@ -199,10 +218,16 @@ def _backward(plan, jobs, residuals, cotangents):
             )
         return key_gradients, home
 
-    zeros, zero = jnp.zeros(queries[0].shape, scale.dtype), jnp.zeros_like(bias)
-    nothing = (dict.fromkeys(keys, zeros), [(zeros, zero) for _ in jobs])
-    nothing = vary(nothing, varying(queries[0]))
-    key_gradients, home = ring(plan.axis_name, visit, blocks, *nothing)
+    def nothing(columns):
+        zeros = jnp.zeros((columns, queries[0].shape[1]), scale.dtype)
+        return vary(dict.fromkeys(keys, zeros), varying(queries[0]))
+
+    zeros = vary(jnp.zeros(queries[0].shape, scale.dtype), varying(queries[0]))
+    home = [(zeros, jnp.zeros_like(bias)) for _ in jobs]
+    columns = keys[jobs[0].key].shape[0]
+    key_gradients, home = exchange(
+        plan.axis_name, plan.gathered, columns, visit, blocks, nothing, home
+    )
     query_gradients, bias_gradients = zip(*home, strict=True)
     scale_gradient = sum(
         _scale_gradient(plan, job, row, column, gradient)
@@ -216,21 +241,33 @@ def _backward(plan, jobs, residuals, cotangents):
             lambda x: (scale * x).astype(queries[0].dtype), (list(query_gradients), key_gradients)
         )
     )
-    return query_gradients, key_gradients, None, None, scale_gradient, sum(bias_gradients)
+    return query_gradients, key_gradients, None, scale_gradient, sum(bias_gradients)
 
 
 _sweeps.defvjp(_forward, _backward)
 
 
-def _rows_and_blocks(queries, keys, row_sides, pairs, column_sides=None):
-    """The rows of every sweep, and what travels: all that their columns are made of."""
-    rows = [{"vector": q, **pairs, **side} for q, side in zip(queries, row_sides, strict=True)]
-    return rows, {"keys": keys, "sides": column_sides or row_sides, "pairs": pairs}
+def _rows(queries, owns, of_rows: Side) -> list[Side]:
+    """The rows of every sweep."""
+    return [{"vector": q, "own": own} | of_rows for q, own in zip(queries, owns, strict=True)]
 
 
-def _columns(job: Job, n: int, blocks: Tree) -> Side:
-    """The columns of the job number `n`."""
-    return {"vector": blocks["keys"][job.key], **blocks["pairs"], **blocks["sides"][n]}
+def _column_sides(plan: Plan, jobs, owns) -> list[Side]:
+    """What the columns of every sweep have of their own, if their loss needs it."""
+    has_loss = (plan.base.has_loss(0, job.both) for job in jobs)
+    return [{"own": own} if wanted else {} for wanted, own in zip(has_loss, owns, strict=True)]
+
+
+def _blocks(keys, column_sides, of_columns: Side) -> Tree:
+    """What travels: all that the columns of every sweep are made of."""
+    return {"keys": keys, "sides": column_sides, "pairs": of_columns}
+
+
+def _columns(job: Job, n: int, first, blocks: Tree) -> Side:
+    """The columns of the job number `n`, from the key number `first` on."""
+    key = blocks["keys"][job.key]
+    index = first + jnp.arange(key.shape[0])
+    return {"vector": key, "index": index, **blocks["pairs"], **blocks["sides"][n]}
 
 
 def _scale_gradient(plan: Plan, job: Job, rows: Side, columns: Side, query_gradient) -> jax.Array:
@@ -250,22 +287,19 @@ def _gather_block(plan: Plan, job: Job, rows, columns, scale, bias, column_state
 
     def tile(i, m, j, n, states):
         row, column = take(rows, i, m), take(columns, j, n)
-        scores, masks = (
-            product(row["vector"], column["vector"].T),
-            pair_masks(plan.same_id, row, column),
-        )
+        scores = product(row["vector"], column["vector"].T)
+        masks = pair_masks(plan.same_id, row, column)
         column_state, (row_state, _) = states
-        column_part, row_part = take(column_state, j, n), take(row_state, i, m)
         of_columns, of_rows = (
-            Tile(scores, *masks, plan.same_id, axis, pairs, scale, bias)
+            _gather(plan, job, Tile(scores, *masks, plan.same_id, axis, pairs, scale, bias))
             for axis, pairs in ((0, column), (1, row))
         )
-        column_part = _gather(plan, job, of_columns, column_part)
-        row_part = _gather(plan, job, of_rows, row_part)
-        kept = scores if plan.keep else None
-        return put(column_state, column_part, j), (put(row_state, row_part, i), kept)
+        column_state = put(column_state, _merge(plan, job, take(column_state, j, n), of_columns), j)
+        row_state = put(row_state, _merge(plan, job, take(row_state, i, m), of_rows), i)
+        return column_state, (row_state, scores if plan.keep else None)
 
-    return over_tiles(plan.tile, tile, rows["vector"].shape[0], (column_state, row_state))
+    sizes = rows["vector"].shape[0], columns["vector"].shape[0]
+    return over_tiles(plan.tile, tile, *sizes, (column_state, row_state))
 
 
 def _differentiate_block(plan: Plan, job: Job, rows, columns, scale, bias, kept, of_keys, home):
@@ -287,32 +321,35 @@ def _differentiate_block(plan: Plan, job: Job, rows, columns, scale, bias, kept,
         query_gradient = add(query_gradient, product(slope, column["vector"]), i)
         return key_gradient, (query_gradient, bias_gradient)
 
-    return over_tiles(plan.tile, tile, rows["vector"].shape[0], (of_keys, home))
+    sizes = rows["vector"].shape[0], columns["vector"].shape[0]
+    return over_tiles(plan.tile, tile, *sizes, (of_keys, home))
 
 
-# --- one side: the loss, where it has one, and the statistics beside it ---
+# --- one side: the statistics of the loss, where it has one, and those beside it ---
 
 
-def _start(plan: Plan, job: Job, axis: int, batch: int, dtype) -> Side:
-    side, summed = {}, False
+def _start(plan: Plan, job: Job, axis: int, pairs: int, dtype) -> list[Side]:
+    has_loss = plan.base.has_loss(axis, job.both)
+    of_loss = plan.base.start(plan.same_id, pairs, dtype) if has_loss else {}
+    return [of_loss, *(statistic.start(pairs, dtype) for statistic in job.statistics)]
+
+
+def _gather(plan: Plan, job: Job, tile: Tile) -> list[Side]:
+    of_loss = plan.base.gather(tile) if plan.base.has_loss(tile.axis, job.both) else {}
+    return [of_loss, *(statistic.gather(tile) for statistic in job.statistics)]
+
+
+def _merge(plan: Plan, job: Job, one: list[Side], other: list[Side]) -> list[Side]:
+    of_loss = plan.base.merge(one[0], other[0]) if one[0] else {}
+    beside = zip(job.statistics, one[1:], other[1:], strict=True)
+    return [of_loss, *(statistic.merge(*sides) for statistic, *sides in beside)]
+
+
+def _finish(plan: Plan, job: Job, axis: int, state: list[Side], scale) -> Side:
+    of_loss, *beside = state
     if plan.base.has_loss(axis, job.both):
-        side = plan.base.start(plan.same_id, batch, dtype)
-        summed = plan.base.sums_all_negatives(plan.same_id)
-    for statistic in job.statistics:
-        side |= statistic.start(batch, dtype, summed)
-    return side
-
-
-def _gather(plan: Plan, job: Job, tile: Tile, side: Side) -> Side:
-    has_loss = plan.base.has_loss(tile.axis, job.both)
-    gathered = plan.base.gather(tile, side) if has_loss else {}
-    for statistic in job.statistics:
-        gathered |= statistic.gather(tile, side)
-    return gathered
-
-
-def _finish(plan: Plan, job: Job, axis: int, side: Side, scale) -> Side:
-    return plan.base.finish(side, scale) if plan.base.has_loss(axis, job.both) else side
+        of_loss = plan.base.finish(of_loss, scale)
+    return {name: x for side in (of_loss, *beside) for name, x in side.items()}
 
 
 def _outcomes(plan: Plan, job: Job, axis: int, side: Side, own, scale, bias, total) -> Side:

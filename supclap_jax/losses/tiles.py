@@ -1,20 +1,24 @@
-"""The tiles of a batch: how large they are, which pairs they hold, and how to visit them all."""
+"""How a batch is gone over: by tiles of which size, by which devices; and the work with tiles."""
 
 import dataclasses
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .base import BaseLoss, Side
+from .base import BaseLoss
+from .devices import axis_names, device_count
 from .inputs import wide
-from .ring import axis_names
 
 TILE = 1024  # rows and columns of an automatic tile
-DENSE_UP_TO = 4096  # batch up to which "auto" takes one tile and keeps it: three products
+KEPT_UP_TO = 4096**2  # pairs on a device of which "auto" keeps all similarities: three products
+# On a mesh "auto" gathers the keys where devices have fewer rows than RING_FROM, so that a visit on
+# the ring would be over before the next block is there, and all keys and their gradients fit here.
+RING_FROM = 4096
+GATHERED_UP_TO = 512 * 2**20  # bytes
 
 Tree = Any
 
@@ -25,38 +29,45 @@ class Plan:
 
     Attributes:
       base: the loss.
-      tile: rows and columns of a tile; the last ones may be smaller.
-      axis_name: mesh axes of the ring; empty on one device.
+      tile: rows and columns of a tile, of which the last ones may be smaller; None: all at once.
+      axis_name: mesh axes whose devices share the pairs; empty on one device.
       same_id: role of other pairs with the same id: "positive", "ignore"; None without ids.
+      gathered: every device gets all keys at once, instead of block by block round a ring.
       keep: save the similarities of the only tile for the backward pass: three products in all.
     """
 
     base: BaseLoss
-    tile: int
+    tile: int | None
     axis_name: tuple[str, ...] = ()
     same_id: str | None = None
+    gathered: bool = False
     keep: bool = False
 
 
 def make_plan(
     base: BaseLoss,
-    batch: int,
+    query: jax.Array,
+    keys: Sequence[jax.Array],
     ids: jax.Array | None,
     same_id: str,
     axis_name: str | tuple[str, ...] | None,
     block_size: int | str | None,
 ) -> Plan:
-    """The plan of a loss with these options; without tiles and devices one tile, kept.
+    """The plan for these queries and arrays of keys, a device's share of them on a mesh.
 
     Raises:
       TypeError: `block_size` is neither None, a whole number nor a string.
       ValueError: it is below 1, or a string other than "auto".
     """
-    size = _checked(block_size)
-    is_small = not isinstance(batch, int) or batch <= DENSE_UP_TO  # or symbolic, in jax.export
-    keep = not axis_name and (size is None or (size == "auto" and is_small))
-    tile = batch if keep else min({None: batch, "auto": TILE}.get(size, size), batch)
-    return Plan(base, tile, axis_names(axis_name), None if ids is None else same_id, keep)
+    size, axes = _checked(block_size), axis_names(axis_name)
+    is_auto, devices, rows = size == "auto", device_count(axes), query.shape[0]
+    bytes_gathered = devices * sum(x.size * (x.dtype.itemsize + 4) for x in keys)
+    gathered = is_auto and axes and rows < RING_FROM and bytes_gathered <= GATHERED_UP_TO
+    pairs = rows * keys[0].shape[0] * devices
+    is_small = not isinstance(pairs, int) or pairs <= KEPT_UP_TO  # or symbolic, in jax.export
+    keep = (not axes or gathered) and (size is None or (is_auto and is_small))
+    tile = None if keep else TILE if is_auto else size
+    return Plan(base, tile, axes, None if ids is None else same_id, bool(gathered), keep)
 
 
 def _checked(block_size: int | str | None) -> int | str | None:
@@ -75,32 +86,19 @@ def _checked(block_size: int | str | None) -> int | str | None:
     return size
 
 
-def pair_masks(
-    same_id: str | None, rows: Side, columns: Side
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Which pairs of a tile are own, other ones of the same clip, in the sums, and not padded."""
-    own = rows["index"][:, None] == columns["index"][None, :]
-    present = jnp.ones_like(own)
-    if "mask" in rows:
-        present = rows["mask"][:, None] & columns["mask"][None, :]
-    others = present & ~own
-    if same_id is None:
-        return own, jnp.zeros_like(own), others, present
-    same = (rows["ids"][:, None] == columns["ids"][None, :]) & others
-    return own, same, others & ~same if same_id == "ignore" else others, present
-
-
-def over_tiles(size: int, tile: Callable, batch: int, carry: Tree) -> Tree:
+def over_tiles(size: int | None, tile: Callable, rows: int, columns: int, carry: Tree) -> Tree:
     """`carry = tile(i, m, j, n, carry)` for the rows i to i+m and columns j to j+n of each tile."""
 
     def column_block(j, n, carry):
-        return _over_blocks(lambda i, m, carry: tile(i, m, j, n, carry), batch, size, carry)
+        return _over_blocks(lambda i, m, carry: tile(i, m, j, n, carry), rows, size, carry)
 
-    return _over_blocks(column_block, batch, size, carry)
+    return _over_blocks(column_block, columns, size, carry)
 
 
-def _over_blocks(body: Callable, length: int, size: int, carry: Tree) -> Tree:
+def _over_blocks(body: Callable, length: int, size: int | None, carry: Tree) -> Tree:
     """`carry = body(start, size, carry)` for consecutive blocks; the last one may be smaller."""
+    if size is None:
+        return body(0, length, carry)
     whole, rest = divmod(length, size)
     if whole == 1:
         carry = body(0, size, carry)

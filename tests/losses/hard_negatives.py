@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from supclap_jax.losses import BaseLoss
-from supclap_jax.losses.base import add_exponentials
+from supclap_jax.losses.base import add_exponentials, sum_exponentials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,20 @@ class HardNegatives(BaseLoss):
     def margins(self, tile):
         return (tile.scores - tile.spread(tile.pairs["own"])) * tile.scale
 
-    def gather(self, tile, side):
+    def gather(self, tile):
         margins = jnp.where(tile.used, self.margins(tile), -jnp.inf)
-        found = {"count": side["count"] + jnp.sum(tile.used, tile.axis, dtype=margins.dtype)}
+        found = {"count": jnp.sum(tile.used, tile.axis, dtype=margins.dtype)}
         for name, factor in self.factors.items():
-            sums = side[f"{name}_peak"], side[f"{name}_total"]
-            peak, total = add_exponentials(*sums, factor * margins, tile.axis)
+            peak, total = sum_exponentials(factor * margins, tile.axis)
             found |= {f"{name}_peak": peak, f"{name}_total": total}
         return found
+
+    def merge(self, one, other):
+        merged = {"count": one["count"] + other["count"]}
+        for name in self.factors:
+            sums = (side[f"{name}_{part}"] for side in (one, other) for part in ("peak", "total"))
+            merged[f"{name}_peak"], merged[f"{name}_total"] = add_exponentials(*sums)
+        return merged
 
     def finish(self, side, scale):
         totals = {name: jnp.log(side[f"{name}_total"]) for name in self.factors}

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from supclap_jax.losses import info_nce, sharded, siglip, supclap, svr, symmetric_info_nce
 from supclap_jax.losses.base import Sigmoid, Softmax
 from supclap_jax.losses.batch_statistics import Summary
+from supclap_jax.losses.pairs import Pairs
 from supclap_jax.losses.similarity import similarity_summary
 from supclap_jax.losses.tile_sweep import sweep
-from supclap_jax.losses.tiles import DENSE_UP_TO, TILE, Plan, make_plan
+from supclap_jax.losses.tiles import TILE, Plan, make_plan
 from tests.losses import reference
 from tests.losses.problems import (
     BATCH,
@@ -80,6 +81,8 @@ LAYOUTS = [
     ("info_nce", None, 8, None),
     ("siglip", "positive", 4, 2),
     ("siglip", "ignore", 1, 7),
+    ("symmetric", "positive", 8, "auto"),
+    ("supclap", "ignore", 4, "auto"),
 ]
 
 
@@ -145,8 +148,9 @@ def test_gradient_inside_shard_map():
 )
 def test_summaries_are_those_of_the_matrix(base, batch, block_size, both):
     audio, text = (jnp.asarray(x, jnp.float32) for x in problem(4, batch)[:2])
-    of_plan = partial(sweep, Plan(base, block_size), both=both, statistics=(Summary(),))
-    sides = jax.jit(of_plan)(audio, text, 14.0)
+    summary = Summary(others_known=both and base.sums_all_negatives(None))
+    of_plan = partial(sweep, Plan(base, block_size), both=both, statistics=(summary,))
+    sides = jax.jit(of_plan)(audio, text, 14.0, Pairs())
     logits = 14.0 * audio @ text.T
     for side, rows in zip(sides, (logits, logits.T), strict=True):
         expected = similarity_summary(rows)
@@ -247,10 +251,28 @@ def test_errors_name_what_was_given(block_size, error, message):
         info_nce(jnp.eye(3), jnp.eye(3), 1.0, block_size=block_size)
 
 
-def test_auto_keeps_the_matrix_where_it_is_small():
-    plan = partial(make_plan, Softmax(), ids=None, same_id="positive", block_size="auto")
-    small, large = plan(batch=DENSE_UP_TO, axis_name=None), plan(batch=10**5, axis_name=None)
-    assert (small.keep, small.tile) == (True, DENSE_UP_TO)
-    assert (large.keep, large.tile) == (False, TILE)
-    on_a_mesh = plan(batch=100, axis_name="data")
-    assert (on_a_mesh.keep, on_a_mesh.tile) == (False, 100)
+@pytest.mark.parametrize(
+    ("rows", "devices", "keep", "gathered", "tile"),
+    [
+        (4096, 0, True, False, None),
+        (4097, 0, False, False, TILE),
+        (16, 8, True, True, None),
+        (4095, 8, False, True, TILE),
+        (4096, 8, False, False, TILE),  # as many rows as hide a transfer
+        (455, 256, False, True, TILE),
+        (456, 256, False, False, TILE),  # 512 MiB of keys and gradients
+    ],
+)
+def test_auto_keeps_what_is_small_and_gathers_where_a_share_is(rows, devices, keep, gathered, tile):
+    found = []
+
+    def ask(x):
+        axis = "data" if devices else None
+        found.append(make_plan(Softmax(), x, [x], None, "positive", axis, "auto"))
+        return x
+
+    axes = AbstractMesh((devices,), ("data",)) if devices else None
+    spec = PartitionSpec("data")
+    ask = jax.shard_map(ask, mesh=axes, in_specs=spec, out_specs=spec) if devices else ask
+    jax.eval_shape(ask, jax.ShapeDtypeStruct((rows * max(devices, 1), 768), jnp.bfloat16))
+    assert (found[0].keep, found[0].gathered, found[0].tile) == (keep, gathered, tile)

@@ -1,5 +1,6 @@
 """Work, memory and transfers of the sweeps, from the traced and the compiled program."""
 
+import collections
 import importlib.util
 import math
 import os
@@ -51,6 +52,11 @@ def in_part(arguments):
     return {"mask": jnp.arange(rows) % 3 > 0, "weights": jnp.ones(rows)}
 
 
+def twice_the_keys(query, key, scale, **options):
+    target = jnp.arange(query.shape[0])
+    return info_nce(query, jnp.concatenate([key, -key]), scale, target=target, **options)
+
+
 @pytest.mark.parametrize(
     ("loss", "forward"),
     [
@@ -59,6 +65,7 @@ def in_part(arguments):
         (lambda a, t, s, **options: siglip(a, t, s, -5.0, **options), 1),
         (fused, 3),
         (partial(info_nce, margin=0.1, label_smoothing=0.1), 1),
+        (twice_the_keys, 2),
         (lambda *args, **options: fused(*args, base="decoupled", **in_part(args), **options), 3),
     ],
 )
@@ -74,16 +81,16 @@ def test_number_of_products(loss, forward, devices):
     assert operations(gradient.jaxpr) == 4 * forward * unit
 
 
-def transfers(jaxpr, size):
-    """Transfers to the next device of arrays as large as a block of keys."""
-    total = 0
+def collectives(jaxpr, loops=1):
+    """How often arrays of which size go over the mesh, loops counted as often as they run."""
+    found = collections.Counter()
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "ppermute":
-            total += sum(x.aval.size == size for x in equation.invars)
-        total += sum(
-            transfers(sub, size) for sub in jax.extend.core.jaxprs_in_params(equation.params)
-        )
-    return total
+        name, inside = equation.primitive.name, loops * equation.params.get("length", 1)
+        if name in ("ppermute", "all_gather", "reduce_scatter", "all_to_all"):
+            found[name, equation.invars[0].aval.size] += loops
+        for sub in jax.extend.core.jaxprs_in_params(equation.params):
+            found += collectives(sub, inside)
+    return found
 
 
 def bilateral(audio, text, scale, **options):
@@ -92,12 +99,27 @@ def bilateral(audio, text, scale, **options):
 
 @pytest.mark.parametrize(("loss", "keys"), [(symmetric_info_nce, 1), (bilateral, 2)])
 def test_keys_travel_once_for_all_sweeps(loss, keys):
-    """Forward every distinct block of keys moves on once a turn, backward with its gradient."""
-    arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3]]
+    """In two halves, forward once round the ring, backward with their gradients."""
+    arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32, dim=32)[:3]]
     loss = sharded(partial(loss, block_size=5), make_mesh((4,)))
-    assert transfers(jax.make_jaxpr(loss)(*arguments).jaxpr, 8 * DIM) == keys
-    gradient = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments)
-    assert transfers(gradient.jaxpr, 8 * DIM) == 3 * keys
+    half, hops = 4 * 32, 2 * 4
+    forward = collectives(jax.make_jaxpr(loss)(*arguments).jaxpr)
+    assert forward["ppermute", half] == hops * keys
+    both = collectives(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments).jaxpr)
+    last = 1  # gradients come home
+    assert both["ppermute", half] == 3 * hops * keys + last * keys
+    small = sum(count for (_, size), count in both.items() if size != half)
+    assert small <= 3 * hops + 1  # what is known of rows and columns is one buffer
+
+
+def test_auto_gathers_keys_once_and_scatters_their_gradients_once():
+    arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32, dim=32)[:3]]
+    loss = sharded(partial(symmetric_info_nce, block_size="auto"), make_mesh((4,)))
+    found = collectives(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments).jaxpr)
+    assert found["reduce_scatter", 32 * 32] == 1
+    assert found["all_gather", 8 * 32] == 2
+    assert sum(found.values()) <= 6
+    assert not any(name == "ppermute" for name, _ in found)
 
 
 def test_auto_needs_three_products_where_the_matrix_is_small():

@@ -1,7 +1,7 @@
-"""Devices of a mesh, inside `jax.shard_map`: the ring that blocks travel, and global means."""
+"""Devices of a mesh, inside `jax.shard_map`: how many, what differs between them, global means."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -58,30 +58,6 @@ _mean_of_devices.defvjp(
     lambda x, axes: (_mean_of_devices(x, axes), None),
     lambda axes, _, slope: (lax.pmean(slope, axes) / device_count(axes),),
 )
-
-
-def ring(
-    axes: tuple[str, ...], visit: Callable, blocks: Tree, cargo: Tree, home: Tree
-) -> tuple[Tree, Tree]:
-    """`cargo, home = visit(blocks, cargo, home)` for every device's blocks and their cargo.
-
-    Blocks and cargo move one device on after each visit; after the last the cargo is home.
-    """
-    devices = device_count(axes)
-    if devices == 1:
-        return visit(blocks, cargo, home)
-    route = [(i, (i + 1) % devices) for i in range(devices)]
-
-    def send(tree):
-        return jax.tree.map(lambda x: lax.ppermute(x, axes, route), tree)
-
-    def step(_, carry):
-        blocks, cargo, home = carry
-        upcoming = send(blocks)  # needs nothing of the visit: the transfer hides behind it
-        cargo, home = visit(blocks, cargo, home)
-        return upcoming, send(cargo), home
-
-    return lax.fori_loop(0, devices, step, (blocks, cargo, home))[1:]
 
 
 def varying(x: jax.Array) -> frozenset[str]:

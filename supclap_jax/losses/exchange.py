@@ -1,0 +1,180 @@
+"""How the blocks of all devices meet, inside `jax.shard_map`: round a ring, or gathered at once."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .devices import device_count, vary, varying
+from .inputs import wide
+
+Tree = Any
+
+PACKED_UP_TO = 64  # bytes a row of arrays that travel together in one buffer
+
+
+def exchange(
+    axes: tuple[str, ...],
+    gathered: bool,
+    rows: int,
+    visit: Callable,
+    blocks: Tree,
+    nothing: Callable[[int], Tree],
+    home: Tree,
+    merge: Callable[[Tree, Tree], Tree] | None = None,
+) -> tuple[Tree, Tree]:
+    """What all devices contribute to each one's own block, and what each keeps at home.
+
+    Args:
+      axes: of the mesh; empty on one device.
+      gathered: every device gets all blocks at once, of which the contributions come home by one
+        reduce-scatter, or by one all-to-all where they are not sums. Else blocks travel round the
+        ring, one device on after every visit, with the contributions to them. They do so in halves:
+        one is under way while the other is visited. An odd number of rows goes, and waits, as one.
+      visit: `contribution, home = visit(first, blocks, contribution, home)`, with the number of the
+        blocks' first row among those of all devices.
+      rows: of a device's block.
+      blocks: arrays `[rows, ...]` of this device.
+      nothing: `nothing(rows)`, the contribution before any visit.
+      home: what a device's visits make on the way.
+      merge: two contributions to the same block as one; None: they are added.
+    """
+    devices = device_count(axes)
+    if devices == 1:
+        return visit(0, blocks, nothing(rows), home)
+    if gathered:
+        everything = _move(blocks, partial(lax.all_gather, axis_name=axes, tiled=True))
+        contribution, home = visit(0, everything, nothing(devices * rows), home)
+        return _bring_home(axes, contribution, merge), home
+    return _ring(axes, rows, visit, blocks, nothing, home)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def fetch(
+    axes: tuple[str, ...],
+    gathered: bool,
+    keys: jax.Array,
+    mask: jax.Array | None,
+    target: jax.Array,
+) -> jax.Array:
+    """The rows `[queries, dim]` of all devices' keys that `target [queries]` names, in float32.
+
+    nan where there is no such row, or `mask` has False for it. In float64 for float64 keys.
+    """
+
+    def visit(first, blocks, _, home):
+        rows, is_there = _local(target, first, len(blocks["keys"]))
+        if mask is not None:
+            is_there &= blocks["mask"][rows]
+        found = blocks["keys"][rows].astype(home.dtype)
+        return (), jnp.where(is_there[:, None], found, home)
+
+    nowhere = jnp.full((*target.shape, keys.shape[1]), jnp.nan, wide(keys))
+    nowhere = vary(nowhere, varying(keys) | varying(target))
+    blocks = {"keys": keys} if mask is None else {"keys": keys, "mask": mask}
+    return exchange(axes, gathered, len(keys), visit, blocks, lambda rows: (), nowhere)[1]
+
+
+def _fetch_forward(axes, gathered, keys, mask, target):
+    return fetch(axes, gathered, keys, mask, target), (keys, target)  # of keys for their shape
+
+
+def _fetch_backward(axes, gathered, residuals, gradient):
+    keys, target = residuals
+
+    def visit(first, _, contribution, home):
+        rows, is_there = _local(target, first, len(contribution))
+        return contribution.at[rows].add(jnp.where(is_there[:, None], gradient, 0)), home
+
+    def nothing(rows):
+        return vary(jnp.zeros((rows, keys.shape[1]), gradient.dtype), varying(gradient))
+
+    of_keys, _ = exchange(axes, gathered, len(keys), visit, (), nothing, ())
+    return of_keys.astype(keys.dtype), None, None
+
+
+fetch.defvjp(_fetch_forward, _fetch_backward)
+
+
+def _local(target, first, rows: int):
+    """Where in the `rows` from `first` on the targets are, and which are there at all."""
+    is_there = (target >= first) & (target < first + rows)
+    return jnp.where(is_there, target - first, 0), is_there
+
+
+def _ring(axes, rows, visit, blocks, nothing, home):
+    devices, here = device_count(axes), lax.axis_index(axes)
+    route = [(i, (i + 1) % devices) for i in range(devices)]
+    pieces = 2 if isinstance(rows, int) and rows % 2 == 0 else 1
+    size = rows // pieces
+
+    def send(tree):
+        return _move(tree, lambda x, axis: lax.ppermute(x, axes, route))
+
+    def step(n, carry):
+        parts, home = list(carry[0]), carry[1]
+        for piece in range(pieces):
+            block, contribution = parts.pop()  # visited last: goes on during the next visit
+            parts.append((block, send(contribution)))
+            block, contribution = parts.pop(0)
+            first = ((here - n) % devices * pieces + piece) * size
+            contribution, home = visit(first, block, contribution, home)
+            parts.append((send(block), contribution))
+        return parts, home
+
+    parts = [(piece, nothing(size)) for piece in _split(blocks, (1,) * pieces)]
+    parts, home = lax.fori_loop(0, devices, step, (parts, home))
+    *others, last = (contribution for _, contribution in parts)
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *others, send(last)), home
+
+
+def _bring_home(axes: tuple[str, ...], contribution: Tree, merge: Callable | None) -> Tree:
+    """From one contribution to the blocks of all devices, those of all devices to one's own."""
+    if merge is None:
+        return jax.tree.map(lambda x: lax.psum_scatter(x, axes, tiled=True), contribution)
+    parts = device_count(axes)
+    contribution = _move(
+        contribution,
+        lambda x, axis: lax.all_to_all(x, axes, split_axis=axis, concat_axis=axis, tiled=True),
+    )
+    while parts > 1:
+        half, odd = divmod(parts, 2)
+        one, other, rest = _split(contribution, (half, half, odd))
+        contribution = jax.tree.map(lambda *x: jnp.concatenate(x), merge(one, other), rest)
+        parts = half + odd
+    return contribution
+
+
+def _split(tree: Tree, parts: tuple[int, ...]) -> list[Tree]:
+    """Consecutive pieces of all arrays, as long as these parts are to each other."""
+    total, start, pieces = sum(parts), 0, []
+    for part in parts:
+        slice_of = lambda x, a=start, b=start + part: x[a * len(x) // total : b * len(x) // total]  # noqa: E731
+        pieces.append(jax.tree.map(slice_of, tree))
+        start += part
+    return pieces
+
+
+def _move(tree: Tree, move: Callable) -> Tree:
+    """`move(x, axis=...)` of all arrays, their rows along `axis`; small ones of a dtype as one."""
+    leaves, structure = jax.tree.flatten(tree)
+    together: dict[jnp.dtype, list[int]] = {}
+    for n, x in enumerate(leaves):
+        if math.prod(x.shape[1:]) * x.dtype.itemsize <= PACKED_UP_TO:
+            kind = jnp.dtype("int32") if x.dtype == bool else x.dtype
+            together.setdefault(kind, []).append(n)
+        else:
+            leaves[n] = move(x, axis=0)
+    for kind, group in together.items():
+        lines = [leaves[n].reshape(len(leaves[n]), -1).astype(kind).T for n in group]
+        moved = move(jnp.concatenate(lines), axis=1)
+        ends = itertools.accumulate(len(line) for line in lines)
+        for n, line, end in zip(group, lines, ends, strict=True):
+            x = moved[end - len(line) : end].T.reshape(-1, *leaves[n].shape[1:])
+            leaves[n] = x.astype(leaves[n].dtype)
+    return structure.unflatten(leaves)
