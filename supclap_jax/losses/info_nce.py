@@ -88,8 +88,9 @@ def info_nce(
     base = Softmax(margin, label_smoothing)
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(query, key)
-        masks = whole_matrix(pairs, same_id, *scores.shape)
-        return reduce(_cross_entropy(scores, logit_scale, *masks))
+        return reduce(
+            _cross_entropy(scores, logit_scale, *whole_matrix(pairs, same_id, *scores.shape))
+        )
     plan = make_plan(base, query, [key], ids, same_id, axis_name, block_size)
     return reduce(losses_of(sweep(plan, query, key, logit_scale, pairs)))
 
@@ -128,9 +129,10 @@ def symmetric_info_nce(
     base = Softmax(margin, label_smoothing)
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(audio, text)
-        masks = whole_matrix(pairs, same_id, *scores.shape)
-        audio_to_text = _cross_entropy(scores, logit_scale, *masks)
-        text_to_audio = _cross_entropy(scores.T, logit_scale, *(mask.T for mask in masks))
+        positive, left_out = whole_matrix(pairs, same_id, *scores.shape)
+        audio_to_text = _cross_entropy(scores, logit_scale, positive, left_out)
+        turned = left_out if left_out is None else left_out.T
+        text_to_audio = _cross_entropy(scores.T, logit_scale, positive.T, turned)
         return reduce((audio_to_text + text_to_audio) / 2)
     plan = make_plan(base, audio, [text], ids, same_id, axis_name, block_size)
     sides = sweep(plan, audio, text, logit_scale, pairs, both=True)
@@ -138,7 +140,10 @@ def symmetric_info_nce(
 
 
 def _cross_entropy(
-    scores: jax.Array, logit_scale: jax.Array, positive: jax.Array, used: jax.Array
+    scores: jax.Array,
+    logit_scale: jax.Array,
+    positive: jax.Array,
+    left_out: jax.Array | None,
 ) -> jax.Array:
     """Cross entropy `[queries]` of each row of `scores [queries, keys]`, bool masks alike.
 
@@ -148,4 +153,4 @@ def _cross_entropy(
     count = jnp.sum(positive, axis=1, dtype=scores.dtype)
     target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / count
     margin = (scores - target[:, None]) * logit_scale
-    return jax.nn.logsumexp(jnp.where(positive | used, margin, -jnp.inf), axis=1)
+    return jax.nn.logsumexp(margin, axis=1, where=None if left_out is None else ~left_out)

@@ -77,8 +77,8 @@ def pair_masks(
 
 def whole_matrix(
     pairs: Pairs, same_id: str, queries: int, keys: int
-) -> tuple[jax.Array, jax.Array]:
-    """Bool `[queries, keys]`: the positives of each query, and its other pairs that count.
+) -> tuple[jax.Array, jax.Array | None]:
+    """Bool `[queries, keys]`: each query's positives, and what is in no sum; None: all are.
 
     A padded query has its own pair as its positive. A query without a valid target has none.
     """
@@ -88,4 +88,6 @@ def whole_matrix(
     own, same, used, present = pair_masks(role, rows, columns)
     if pairs.key_mask is not None:
         own &= present if pairs.mask is None else present | ~pairs.mask[:, None]
-    return own | same if role == "positive" else own, used
+    every_pair_counts = role != "ignore" and "mask" not in rows and "mask" not in columns
+    positive = own | same if role == "positive" else own
+    return positive, None if every_pair_counts else ~(used | own)

@@ -74,7 +74,11 @@ def siglip(
         plan = make_plan(Sigmoid(), query, [key], ids, same_id, axis_name, block_size)
         return reduce(losses_of(sweep(plan, query, key, logit_scale, pairs, logit_bias)))
     logits = similarity(query, key) * logit_scale + logit_bias
-    positive, used = whole_matrix(pairs, same_id, *logits.shape)
+    positive, left_out = whole_matrix(pairs, same_id, *logits.shape)
     losses = jax.nn.softplus(jnp.where(positive, -logits, logits))
-    losses = jnp.sum(jnp.where(positive | used, losses, 0), axis=1)
-    return reduce(jnp.where(jnp.any(positive, axis=1), losses, jnp.nan))
+    if left_out is not None:
+        losses = jnp.where(left_out, 0, losses)
+    losses = jnp.sum(losses, axis=1)
+    if target is not None:
+        losses = jnp.where(jnp.any(positive, axis=1), losses, jnp.nan)
+    return reduce(losses)
