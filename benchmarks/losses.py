@@ -11,6 +11,7 @@ has torch 2.13.0; without --torch it is left out.
 import argparse
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -30,7 +32,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
-from supclap_jax.losses import sharded, siglip, supclap, symmetric_info_nce
+from supclap_jax.losses import sharded, siglip, supclap, symmetric_info_nce, tiles
+from supclap_jax.planning import hlo
 
 SCALE, BIAS = 1 / 0.07, -10.0
 MIB = 2**20
@@ -54,6 +57,8 @@ def main():
     if importlib.util.find_spec("libtpu"):
         results["tpu"] = tpu_memory(quick=options.quick)
         show("Temporary memory a TPU chip, bfloat16, value and gradients", results["tpu"])
+        results["exchange"] = exchanges(quick=options.quick)
+        show("Round a ring or gathered, symmetric InfoNCE, a step of a chip", results["exchange"])
     if options.torch:
         batches = (256, 1024) if options.quick else (256, 1024, 4096)
         results["torch"] = against_torch(options.torch, batches, dim=512)
@@ -127,18 +132,48 @@ def tpu_memory(quick: bool) -> list[dict]:
     return rows
 
 
+def exchanges(quick: bool) -> list[dict]:
+    """Both ways for keys to meet queries, on both sides of where "auto" changes over."""
+    cases = [
+        ("v5e:2x4", (2**13, 2**14, 2**15 - 2**11, 2**15)),
+        ("v5e:4x8", (2**13, 2**15, 2**16, 2**17)),
+        ("v5e:16x16", (2**15, 2**16, 2**17, 2**20)),
+    ]
+    rows = []
+    for topology, batches in cases[: 1 if quick else None]:
+        for batch in batches:
+            for way, limits in (("ring", (0, 0)), ("gathered", (math.inf, math.inf))):
+                with (
+                    mock.patch.object(tiles, "RING_FROM", limits[0]),
+                    mock.patch.object(tiles, "GATHERED_UP_TO", limits[1]),
+                ):
+                    compiled = compile_for(topology, batch, 768, symmetric_info_nce, "auto")
+                sent = hlo.collectives(hlo.parse(compiled.as_text())).values()
+                rows.append(
+                    {
+                        "topology": topology,
+                        "batch": batch,
+                        "way": way,
+                        "collectives": sum(kind["count"] for kind in sent),
+                        "sent MiB": sum(kind["bytes"] for kind in sent) / MIB,
+                        "temporaries MiB": compiled.memory_analysis().temp_size_in_bytes / MIB,
+                    }
+                )
+    return rows
+
+
 def objective(audio, text, logit_scale, **options):
     """The whole bilateral SupCLAP objective with static radii."""
     return supclap(audio, text, logit_scale, audio_radius=0.3, text_radius=0.3, **options)[0]
 
 
-def compile_for(topology: str, batch: int, dim: int, loss):
+def compile_for(topology: str, batch: int, dim: int, loss, block_size=1024):
     """Value and gradients on global arrays, compiled for every chip of a topology."""
     devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     rows = jax.ShapeDtypeStruct((batch, dim), jnp.bfloat16, sharding=sharding)
-    on_mesh = sharded(partial(loss, logit_scale=SCALE, block_size=1024), mesh)
+    on_mesh = sharded(partial(loss, logit_scale=SCALE, block_size=block_size), mesh)
     return jax.jit(jax.value_and_grad(on_mesh, argnums=(0, 1))).lower(rows, rows).compile()
 
 

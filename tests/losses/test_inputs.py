@@ -1,5 +1,7 @@
 """What is taken as an argument, and what is refused, in a sentence."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,11 +155,17 @@ def test_the_batch_may_be_symbolic(loss):
     assert jax.export.export(whole)(x, x).in_avals[0].shape[0] == batch
 
 
-@pytest.mark.parametrize("name", ["info_nce", "symmetric", "siglip"])
+def composed(audio, text, scale):
+    """SupCLAP whose base is a function, which has no rule of its own for the gradient."""
+    radii = {"audio_radius": 0.2, "text_radius": 0.3}
+    return supclap(audio, text, scale, base=partial(info_nce, reduction="none"), **radii)[0]
+
+
+@pytest.mark.parametrize("name", ["info_nce", "symmetric", "siglip", "composed"])
 def test_dense_forms_have_forward_derivatives(name):
     rng = np.random.default_rng(1)
     pairs = [jnp.asarray(rng.normal(size=(4, 3)), jnp.float32) for _ in range(4)]
-    loss = lambda a, t: ALL[name](a, t, 3.0)  # noqa: E731
+    loss = lambda a, t: (ALL | {"composed": composed})[name](a, t, 3.0)  # noqa: E731
     _, slope = jax.jvp(loss, pairs[:2], pairs[2:])
     gradients = jax.grad(loss, (0, 1))(*pairs[:2])
     assert float(slope) == pytest.approx(

@@ -4,6 +4,7 @@ import collections
 import importlib.util
 import math
 import os
+import re
 from functools import partial
 
 import jax
@@ -129,15 +130,18 @@ def test_auto_needs_three_products_where_the_matrix_is_small():
     assert operations(gradient.jaxpr) == 3 * 2 * 32 * 32 * DIM
 
 
-def temporaries(loss, batch, dim=64, dtype=jnp.float32, shardings=(None,) * 3):
+def compiled(loss, batch, dim=64, dtype=jnp.float32, shardings=(None,) * 3):
     shapes = ((batch, dim), (batch, dim), ())
     dtypes = (dtype, dtype, jnp.float32)
     structs = [
         jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         for shape, dtype, sharding in zip(shapes, dtypes, shardings, strict=True)
     ]
-    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(*structs).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2))).lower(*structs).compile()
+
+
+def temporaries(*args):
+    return compiled(*args).memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("loss", [symmetric_info_nce, fused])
@@ -147,10 +151,8 @@ def test_memory_is_linear_in_the_batch(loss):
     assert large <= temporaries(loss, 8192) / 20
 
 
-@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
-@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
-def test_memory_is_linear_in_the_batch_on_a_tpu():
-    """Compiled ahead of time for eight chips."""
+def on_eight_chips(loss, batch):
+    """Compiled ahead of time, for TPUs that are not there."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     from jax.experimental import topologies
@@ -160,9 +162,44 @@ def test_memory_is_linear_in_the_batch_on_a_tpu():
     split, everywhere = (
         jax.sharding.NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ())
     )
-    loss = sharded(partial(symmetric_info_nce, block_size=1024), mesh)
+    loss = sharded(partial(loss, block_size=1024), mesh)
+    return compiled(loss, batch, 256, jnp.bfloat16, (split, split, everywhere))
+
+
+for_tpus = pytest.mark.skipif(
+    not importlib.util.find_spec("libtpu"), reason="libtpu is not installed"
+)
+
+
+@for_tpus
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
+def test_memory_is_linear_in_the_batch_on_a_tpu():
     small, large = (
-        temporaries(loss, batch, 256, jnp.bfloat16, (split, split, everywhere))
+        on_eight_chips(symmetric_info_nce, batch).memory_analysis().temp_size_in_bytes
         for batch in (2**16, 2**17)
     )
     assert large <= 2.2 * small
+
+
+@for_tpus
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache")
+@pytest.mark.parametrize(("loss", "keys"), [(symmetric_info_nce, 1), (bilateral, 2)])
+def test_transfers_on_a_tpu_hide_behind_products(loss, keys):
+    """In the order of the compiled loops a visit lies between start and end of each transfer."""
+    text = on_eight_chips(loss, 2**17).as_text()
+    loops = [part for part in re.split(r"\n(?=%|ENTRY)", text) if not part.startswith("ENTRY")]
+    hidden = 0
+    for lines in (part.splitlines() for part in loops):
+        open_transfers = {}
+        for line in lines:
+            name = line.strip().partition(" ")[0].removeprefix("ROOT ")
+            if " collective-permute-start(" in line and "[8192,256]" in line:
+                open_transfers[name] = False
+            elif " while(" in line:
+                open_transfers = dict.fromkeys(open_transfers, True)
+            found = re.search(r"collective-permute-done\((%[\w.-]+)\)", line)
+            if found and found[1] in open_transfers:
+                assert open_transfers.pop(found[1]), "starts and ends between two visits"
+                hidden += 1
+    halves = 2
+    assert hidden == halves * keys * 3  # keys forward, keys and their gradients backward
