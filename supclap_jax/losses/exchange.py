@@ -50,7 +50,7 @@ def exchange(
     if gathered:
         everything = _move(blocks, partial(lax.all_gather, axis_name=axes, tiled=True))
         contribution, home = visit(0, everything, nothing(devices * rows), home)
-        return _bring_home(axes, contribution, merge), home
+        return _bring_home(axes, rows, contribution, merge), home
     return _ring(axes, rows, visit, blocks, nothing, home)
 
 
@@ -127,13 +127,13 @@ def _ring(axes, rows, visit, blocks, nothing, home):
             parts.append((send(block), contribution))
         return parts, home
 
-    parts = [(piece, nothing(size)) for piece in _split(blocks, (1,) * pieces)]
+    parts = [(_slice(blocks, k * size, (k + 1) * size), nothing(size)) for k in range(pieces)]
     parts, home = lax.fori_loop(0, devices, step, (parts, home))
     *others, last = (contribution for _, contribution in parts)
     return jax.tree.map(lambda *x: jnp.concatenate(x), *others, send(last)), home
 
 
-def _bring_home(axes: tuple[str, ...], contribution: Tree, merge: Callable | None) -> Tree:
+def _bring_home(axes, rows: int, contribution: Tree, merge: Callable | None) -> Tree:
     """From one contribution to the blocks of all devices, those of all devices to one's own."""
     if merge is None:
         return jax.tree.map(lambda x: lax.psum_scatter(x, axes, tiled=True), contribution)
@@ -143,21 +143,16 @@ def _bring_home(axes: tuple[str, ...], contribution: Tree, merge: Callable | Non
         lambda x, axis: lax.all_to_all(x, axes, split_axis=axis, concat_axis=axis, tiled=True),
     )
     while parts > 1:
-        half, odd = divmod(parts, 2)
-        one, other, rest = _split(contribution, (half, half, odd))
+        half = parts // 2
+        one, other = (_slice(contribution, k * half * rows, (k + 1) * half * rows) for k in (0, 1))
+        rest = _slice(contribution, 2 * half * rows, None)
         contribution = jax.tree.map(lambda *x: jnp.concatenate(x), merge(one, other), rest)
-        parts = half + odd
+        parts -= half
     return contribution
 
 
-def _split(tree: Tree, parts: tuple[int, ...]) -> list[Tree]:
-    """Consecutive pieces of all arrays, as long as these parts are to each other."""
-    total, start, pieces = sum(parts), 0, []
-    for part in parts:
-        slice_of = lambda x, a=start, b=start + part: x[a * len(x) // total : b * len(x) // total]  # noqa: E731
-        pieces.append(jax.tree.map(slice_of, tree))
-        start += part
-    return pieces
+def _slice(tree: Tree, start: int, stop: int | None) -> Tree:
+    return jax.tree.map(lambda x: x[start:stop], tree)
 
 
 def _move(tree: Tree, move: Callable) -> Tree:

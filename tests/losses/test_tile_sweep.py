@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from supclap_jax.losses import info_nce, sharded, siglip, supclap, svr, symmetric_info_nce
 from supclap_jax.losses.base import Sigmoid, Softmax
@@ -271,7 +271,7 @@ def test_auto_keeps_what_is_small_and_gathers_where_a_share_is(rows, devices, ke
         found.append(make_plan(Softmax(), x, [x], None, "positive", axis, "auto"))
         return x
 
-    axes = AbstractMesh((devices,), ("data",)) if devices else None
+    axes = AbstractMesh((devices,), ("data",), (AxisType.Auto,)) if devices else None
     spec = PartitionSpec("data")
     ask = jax.shard_map(ask, mesh=axes, in_specs=spec, out_specs=spec) if devices else ask
     jax.eval_shape(ask, jax.ShapeDtypeStruct((rows * max(devices, 1), 768), jnp.bfloat16))
