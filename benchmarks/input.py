@@ -34,6 +34,7 @@ from rich.table import Table
 
 from supclap_jax.config import default
 from supclap_jax.data.batches import training_batches
+from supclap_jax.data.flac import Form
 from supclap_jax.data.layouts import read_layout
 from supclap_jax.data.preparation import prepare
 from supclap_jax.data.prepared import PreparedSplit, find_leaks, open_training
@@ -66,7 +67,7 @@ def main():
         files = write_files(folder / "files", 240)
         for name in ("set", "original"):
             shards = read_layout("table", folder / "files", Options())
-            prepare(shards, folder / name, original=name == "original")
+            prepare(shards, folder / name, form=Form(original=name == "original"))
         results["reading"] = reading(folder, files, options)
         show("Training clips of 10 s", results["reading"])
         results["training"] = waiting(folder, steps=4 if options.quick else 16)

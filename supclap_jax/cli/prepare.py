@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "at 16 kHz and 16 bit",
     )
     parser.add_argument(
+        "--channels",
+        choices=("mean", "first", "loudest"),
+        default="mean",
+        help="what becomes mono: the mean of all channels, the first or the loudest; default: mean",
+    )
+    parser.add_argument(
         "--beam",
         help="run on Apache Beam with these pipeline options, such as --runner=FlinkRunner",
     )
@@ -61,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from supclap_jax.console import progress_bar
     from supclap_jax.data import preparation_report
+    from supclap_jax.data.flac import Form
     from supclap_jax.data.layouts import read_layout
     from supclap_jax.data.preparation import exclusions, prepare
     from supclap_jax.data.rows import Options
@@ -86,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
                 workers=options.workers,
                 max_bad=options.max_bad,
                 excluded=exclusions(options.exclude),
-                original=options.original,
+                form=Form(options.original, options.channels),
                 beam=beam,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
+from supclap_jax.data.flac import Form
 from supclap_jax.data.rows import Shard
 from supclap_jax.data.shards import FEATURES, ShardExamples, write_shard
 from supclap_jax.errors import DataError
@@ -22,21 +23,21 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
     Args:
       shards: of a layout, by split.
       data_dir: to write; what is there already is kept.
-      original: see `ShardExamples`.
+      form: how audio is stored.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     name = "captioned_audio"
     code_path = None  # no checksum files beside this module
 
-    def __init__(self, shards: dict[str, list[Shard]], data_dir: Path, original: bool):
+    def __init__(self, shards: dict[str, list[Shard]], data_dir: Path, form: Form):
         self.examples = {
             split: [
                 ShardExamples(
                     shard,
                     data_dir / NOTES / f"{split}-{number:05d}.json",
                     data_dir / EXCLUDED,
-                    original,
+                    form,
                 )
                 for number, shard in enumerate(these)
             ]

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from supclap_jax.data.audio import find_bad_clips
+from supclap_jax.data.sound_files import find_bad_clips
 from supclap_jax.errors import DataError
 
 

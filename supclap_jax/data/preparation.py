@@ -5,6 +5,7 @@ shard is written under another name and renamed when whole. With Beam the same b
 of its runners. What is left out is counted, with its reason.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -21,6 +22,7 @@ import numpy as np
 from tensorflow_datasets.core import splits
 
 from supclap_jax.data.captioned_audio import EXCLUDED, NOTES, CaptionedAudio, write_with_beam
+from supclap_jax.data.flac import AS_TRAINING_READS, Form
 from supclap_jax.data.rows import Shard
 from supclap_jax.data.shards import INDEX, write_shard
 from supclap_jax.data.workers import live_with_parent
@@ -37,7 +39,7 @@ def prepare(
     workers: int = 1,
     max_bad: float = 0.01,
     excluded: Mapping[int, str] | None = None,
-    original: bool = False,
+    form: Form = AS_TRAINING_READS,
     beam: list[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
@@ -52,13 +54,12 @@ def prepare(
       workers: processes.
       max_bad: share of clips that may be bad; excluded ones count neither way.
       excluded: keys (`key_of`) of recordings and audio to leave out, and why.
-      original: store audio in its own rate and channels, not mono at 16 kHz and 16 bit, as training
-        reads it.
+      form: how audio is stored.
       beam: options of a Beam pipeline, such as `["--runner=FlinkRunner"]`; instead of `workers`.
       progress: called with the shards done, and of how many.
 
     Returns:
-      {"read", "written", "excluded", "skipped", "silent",
+      {"read", "written", "excluded", "skipped", "silent": {kind (see `Flac`): clips},
       "splits": {split: {"clips", "labelled", "languages": {language: clips}, "digest"}},
       "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
@@ -68,7 +69,7 @@ def prepare(
     by_split: dict[str, list[Shard]] = {}
     for shard in shards:
         by_split.setdefault(shard.split, []).append(shard)
-    plan = _plan(by_split, excluded or {}, original)
+    plan = _plan(by_split, excluded or {}, form)
     if out.exists():
         if not (out / PLAN).is_file() or (out / PLAN).read_text() != plan:
             raise DataError(f"{out} exists and is not this data set; choose another --out")
@@ -76,7 +77,7 @@ def prepare(
         return json.loads((out / "report.json").read_text(encoding="utf-8"))
     unfinished = out.with_name(f"{out.name}.incomplete")
     _claim(unfinished, plan, excluded or {})
-    builder = CaptionedAudio(by_split, unfinished, original)
+    builder = CaptionedAudio(by_split, unfinished, form)
     if beam is None:
         _write_in_processes(builder, workers, progress)
     else:
@@ -116,9 +117,10 @@ def exclusions(folders: Iterable[Path]) -> dict[int, str]:
     return excluded
 
 
-def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str], original: bool) -> str:
+def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str], form: Form) -> str:
     """A digest of all that is to be written, and what not."""
-    digest = hashlib.sha256(json.dumps([original, sorted(excluded.items())]).encode())
+    told = [dataclasses.astuple(form), sorted(excluded.items())]
+    digest = hashlib.sha256(json.dumps(told).encode())
     for split, shards in by_split.items():
         for shard in shards:
             digest.update(f"{split} {shard!r}".encode())
@@ -170,7 +172,7 @@ def _write_in_processes(builder: CaptionedAudio, workers: int, progress) -> None
 
 
 def _report(builder: CaptionedAudio) -> dict:
-    counts = Counter(read=0, written=0, excluded=0, skipped=0, silent=0)
+    counts, silent = Counter(read=0, written=0, excluded=0, skipped=0), Counter()
     report = {"splits": {}, "problems": []}
     digests = {}
     for split, note in builder.notes():
@@ -181,8 +183,8 @@ def _report(builder: CaptionedAudio) -> dict:
             written=written,
             excluded=excluded,
             skipped=len(note["skipped"]) - excluded,
-            silent=note["silent"],
         )
+        silent.update(note["silent"])
         mine = report["splits"].setdefault(split, {"clips": 0, "labelled": 0, "languages": {}})
         mine["clips"] += written
         mine["labelled"] += note["labelled"]
@@ -193,7 +195,7 @@ def _report(builder: CaptionedAudio) -> dict:
     for split, digest in digests.items():
         report["splits"][split]["digest"] = digest.hexdigest()
     report["splits"] = {split: mine for split, mine in report["splits"].items() if mine["clips"]}
-    return {**counts, **report}
+    return {**counts, "silent": dict(silent), **report}
 
 
 def _finish(builder: CaptionedAudio, report: dict) -> None:

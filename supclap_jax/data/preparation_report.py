@@ -8,6 +8,11 @@ from rich.table import Table
 from supclap_jax.console import console
 
 REASONS = 12
+SILENCES = {
+    "channels cancel": "their channels cancel in the mean; see --channels",
+    "above 8 kHz": "all that they hold is above 8 kHz",
+    "below 16 bits": "their samples are too small for 16 bits; see --original",
+}
 
 
 def show(out: Path, report: dict) -> None:
@@ -15,9 +20,13 @@ def show(out: Path, report: dict) -> None:
     table = Table(title=f"{report['read']:,} clips read")
     for name in ("written", "of these silent", "excluded", "skipped"):
         table.add_column(name, justify="right")
-    counts = (report[name] for name in ("written", "silent", "excluded", "skipped"))
+    silent = report["silent"]
+    counts = (report["written"], sum(silent.values()), report["excluded"], report["skipped"])
     table.add_row(*(f"{count:,}" for count in counts))
     console.print(table)
+    for kind, clips in silent.items():
+        if kind in SILENCES:
+            console.print(f"{clips:,} clips are silent, since {SILENCES[kind]}.", soft_wrap=True)
     splits = Table(title="Splits")
     for name in ("split", "clips", "clips with captions"):
         splits.add_column(name, justify="right")

@@ -13,7 +13,19 @@ from supclap_jax.errors import DataError
 
 ENGLISH = "eng_Latn"
 CLIPS_IN_SHARD = 512
-AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg")
+AUDIO_SUFFIXES = (
+    ".flac",
+    ".wav",
+    ".mp3",
+    ".ogg",
+    ".opus",
+    ".aiff",
+    ".aif",
+    ".w64",
+    ".au",
+    ".caf",
+    ".m4a",
+)
 LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 EMPTY = "it has no caption and no label"
 

@@ -15,8 +15,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from supclap_jax.data.audio import BadAudio, Flac, to_flac
+from supclap_jax.data.flac import Flac, Form, to_flac
 from supclap_jax.data.rows import Row, Shard
+from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.files import replacing, write_whole
 
 FEATURES = {
@@ -48,19 +49,19 @@ class ShardExamples:
       shard: of a layout.
       note: JSON file for the counts, skipped clips, and keys of the written ones.
       excluded: JSON file with the keys of recordings and audio to leave out, and why.
-      original: whether audio is stored in its own rate and channels, not as training reads it.
+      form: how audio is stored.
     """
 
     shard: Shard
     note: Path
     excluded: Path
-    original: bool
+    form: Form
 
     def __call__(self) -> Iterator[tuple[str, dict]]:
         exclusions = json.loads(self.excluded.read_text())
         seen: set[str] = set()
         index: dict[str, list] = {name: [] for name in INDEX}
-        skipped, languages, read, silent, labelled = [], Counter(), 0, 0, 0
+        skipped, languages, silent, read, labelled = [], Counter(), Counter(), 0, 0
         digest = hashlib.sha256()
         for row in self.shard:
             read += 1
@@ -70,8 +71,8 @@ class ShardExamples:
                 problem = "another clip has its id" if row.id in seen else _text_problem(row)
             if not excluded and not problem:
                 try:
-                    flac = to_flac(row.audio, self.original)
-                    if not flac.silent:
+                    flac = to_flac(row.audio, self.form)
+                    if flac.silent != "silent":
                         excluded = exclusions.get(str(key_of(flac.digest)), "")
                 except BadAudio as error:
                     problem = str(error)
@@ -87,11 +88,11 @@ class ShardExamples:
                 )
                 continue
             seen.add(row.id)
-            silent += flac.silent
+            silent.update([flac.silent] if flac.silent else [])
             labelled += bool(row.label)
             languages.update(row.captions.keys())
             example = _example(row, flac)
-            index["audio"].append(0 if flac.silent else key_of(flac.digest))
+            index["audio"].append(0 if flac.silent == "silent" else key_of(flac.digest))
             index["source"].append(key_of(example["source"]))
             index["duration"].append(flac.duration)
             content = {name: value for name, value in example.items() if name != "audio"}
@@ -99,7 +100,7 @@ class ShardExamples:
             yield row.id, example
         note = {
             "read": read,
-            "silent": silent,
+            "silent": dict(sorted(silent.items())),
             "skipped": skipped,
             "labelled": labelled,
             "languages": dict(sorted(languages.items())),

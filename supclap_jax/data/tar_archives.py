@@ -78,7 +78,8 @@ def _row(path: Path, name: str, members: dict[str, bytes]) -> Row:
     audio = next((members[suffix] for suffix in AUDIO_SUFFIXES if suffix in members), None)
     row = Row(id=f"{path.name}/{name}", audio=audio or b"")
     if audio is None:
-        return dataclasses.replace(row, problem="it has no audio: no .flac, .wav, .mp3 or .ogg")
+        known = ", ".join(AUDIO_SUFFIXES)
+        return dataclasses.replace(row, problem=f"it has no audio, such as {known}")
     try:
         fields = json.loads(members.get(".json", b"{}"))
         if not isinstance(fields, dict):

@@ -1,0 +1,212 @@
+"""Sound files of any kind: opened, decoded block by block, and looked through for what is wrong."""
+
+import hashlib
+import io
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import miniaudio
+import numpy as np
+import soundfile
+
+from supclap_jax.data.containers import Container, inspect
+
+BLOCK = 1 << 16  # frames decoded at once
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
+MOST_CHANNELS = 64
+LONGEST = 24 * 3600  # seconds
+AGREEMENT = 4 / 2**15  # between two decoders of MP3, after clipping ...
+OVERSHOOT = 4.0  # ... of what louder music hardly reaches
+
+
+class BadAudio(ValueError):
+    """An audio file that cannot be used; the message says why in a few words."""
+
+
+class Survey(NamedTuple):
+    """What a sound file holds, all of it decoded.
+
+    Attributes:
+      frames: samples of each channel.
+      peak: the highest magnitude.
+      loudest: the channel of most energy.
+    """
+
+    frames: int
+    peak: float
+    loudest: int
+
+
+class Stream(soundfile.SoundFile):
+    """Read in order: seeking after each read, as its parent does, breaks MP3 and Opus there."""
+
+    def seekable(self):
+        return False
+
+
+def open_sound(audio: Path | bytes) -> Stream:
+    """Opens a file, or its bytes, under a header that tells its true length.
+
+    Raises:
+      soundfile.LibsndfileError: it cannot be decoded.
+    """
+    data = _mapped(audio)
+    return _open(audio, inspect(data, thoroughly=False))
+
+
+def survey(audio: Path | bytes) -> Survey:
+    """Decodes all of a file.
+
+    Raises:
+      BadAudio: the file is no sound, is cut or damaged, or holds no samples or NaN, or is absurd:
+        a rate below 1 kHz or above 1 MHz, more than 64 channels, or more than a day.
+    """
+    if isinstance(audio, Path) and not audio.is_file():
+        raise BadAudio("it is not a file" if audio.exists() else "there is no such file")
+    try:
+        data = _mapped(audio)
+        if not data:
+            raise BadAudio("the file is empty")
+        container = inspect(data)
+        if container.problem:
+            raise BadAudio(container.problem)
+        with _open(audio, container) as file:
+            _check_properties(file)
+            return _decode_all(file, container)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = getattr(error, "error_string", "") or "its format is not known"
+        raise BadAudio(f"it cannot be decoded ({reason})") from None
+
+
+def blocks(file: Stream, dtype: str) -> Iterator[np.ndarray]:
+    """What there is from here on, `[frames, channels]` at a time."""
+    while len(block := file.read(BLOCK, dtype, always_2d=True)):
+        yield block
+
+
+def skip(file: Stream, frames: int) -> None:
+    """Goes on by so many frames, decoding them."""
+    while frames > 0:
+        frames -= len(file.read(min(frames, BLOCK), "float32", always_2d=True)) or frames
+
+
+def find_bad_clips(
+    paths: Iterable[Path], progress: Callable[[int], None] = lambda done: None
+) -> dict[Path, str]:
+    """The files among `paths` with a problem, and the problem of each.
+
+    `progress` is called with the number of files looked at so far.
+    """
+    bad = {}
+    paths = list(paths)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (path, problem) in enumerate(
+            zip(paths, pool.map(_problem, paths), strict=True), 1
+        ):
+            if problem:
+                bad[path] = problem
+            progress(done)
+    return bad
+
+
+def _problem(path: Path) -> str:
+    try:
+        survey(path)
+    except BadAudio as error:
+        return str(error)
+    return ""
+
+
+def _mapped(audio: Path | bytes) -> bytes | mmap.mmap:
+    if isinstance(audio, bytes) or not audio.stat().st_size:
+        return audio if isinstance(audio, bytes) else b""
+    with audio.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _open(audio: Path | bytes, container: Container) -> Stream:
+    if container.repaired is not None:
+        audio = container.repaired
+    return Stream(io.BytesIO(audio) if isinstance(audio, bytes) else audio)
+
+
+def _check_properties(file: Stream) -> None:
+    rate, channels, seconds = file.samplerate, file.channels, file.frames / file.samplerate
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise BadAudio(f"its rate is {rate:,} Hz; expected 1 kHz to 1 MHz")
+    if channels > MOST_CHANNELS:
+        raise BadAudio(f"it has {channels:,} channels; expected at most {MOST_CHANNELS}")
+    if seconds > LONGEST:
+        raise BadAudio(f"it is {seconds / 3600:,.0f} hours long; expected at most a day")
+
+
+def _decode_all(file: Stream, container: Container) -> Survey:
+    digest = hashlib.md5(usedforsecurity=False) if container.digest else None
+    bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(file.subtype)
+    second = _Mp3(container.repaired, file.frames) if container.is_mp3 else None
+    is_integer = file.subtype.startswith("PCM")
+    frames, peak, energy = 0, 0.0, np.zeros(file.channels)
+    for block in blocks(file, "int32" if is_integer else "float32"):
+        if digest and bits:
+            digest.update(_in_bits(block, bits))
+        if not np.all(np.isfinite(block)):
+            raise BadAudio("it holds NaN or infinite samples")
+        if second:
+            _compare(block, second.read(len(block)), frames / file.samplerate)
+        scaled = block / 2.0**31 if is_integer else block.astype(np.float64)
+        frames, peak = frames + len(block), max(peak, np.abs(scaled).max())
+        energy += np.sum(scaled * scaled, axis=0)
+    if frames == 0:
+        raise BadAudio("it holds no samples")
+    if peak > (OVERSHOOT if second else 2**24):  # of integers in floating point
+        raise BadAudio(f"it reaches {peak:.1f} times full scale: it is damaged")
+    if second:
+        _compare(np.empty((0, file.channels)), second.read(1), frames / file.samplerate)
+    if frames != file.frames:
+        raise BadAudio(f"the file is truncated: {frames} of {file.frames} samples")
+    if digest and bits and digest.digest() != container.digest:
+        raise BadAudio("it is damaged: its samples are not those that its checksum is of")
+    return Survey(frames, float(peak), int(np.argmax(energy)))
+
+
+def _in_bits(block: np.ndarray, bits: int) -> bytes:
+    """Samples in the upper bits of int32, as FLAC's checksum sees them."""
+    width = bits // 8
+    return block.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - width :].tobytes()
+
+
+def _compare(block: np.ndarray, other: np.ndarray, second: float) -> None:
+    """MP3 has no checksums: where two decoders hear different things, it is damaged."""
+    is_same = other.shape == block.shape and np.all(
+        np.abs(np.clip(block, -1, 1) - np.clip(other, -1, 1)) <= AGREEMENT
+    )
+    if not is_same:
+        raise BadAudio(f"two decoders differ after {second:.1f} s: it is damaged")
+
+
+class _Mp3:
+    """The other decoder of MP3, which begins a decoder's delay earlier where no header tells it."""
+
+    DELAY = 529
+
+    def __init__(self, data: bytes, frames: int):
+        self._data = data  # of which the decoder keeps but a pointer
+        self._decoder = miniaudio.ffi.new("ma_dr_mp3*")
+        found = miniaudio.lib.ma_dr_mp3_init_memory(
+            self._decoder, data, len(data), miniaudio.ffi.NULL
+        )
+        if not found:
+            raise BadAudio("it cannot be decoded as MP3")
+        self._decoder = miniaudio.ffi.gc(self._decoder, miniaudio.lib.ma_dr_mp3_uninit)
+        if miniaudio.lib.ma_dr_mp3_get_pcm_frame_count(self._decoder) == frames + self.DELAY:
+            self.read(self.DELAY)
+
+    def read(self, frames: int) -> np.ndarray:
+        samples = np.empty((frames, self._decoder.channels), np.float32)
+        target = miniaudio.ffi.from_buffer("float[]", samples)
+        read = miniaudio.lib.ma_dr_mp3_read_pcm_frames_f32(self._decoder, frames, target)
+        return samples[:read]
