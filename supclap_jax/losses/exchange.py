@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .devices import device_count, vary, varying
@@ -61,40 +62,43 @@ def fetch(
     keys: jax.Array,
     mask: jax.Array | None,
     target: jax.Array,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """The rows `[queries, dim]` of all devices' keys that `target [queries]` names, in float32.
 
-    nan where there is no such row, or `mask` has False for it. In float64 for float64 keys.
+    Zeros, and False in the second result `[queries]`, where there is no such row, or `mask` has
+    False for it. In float64 for float64 keys.
     """
 
     def visit(first, blocks, _, home):
-        rows, is_there = _local(target, first, len(blocks["keys"]))
+        rows, is_there = _local(target, first, blocks["keys"].shape[0])
         if mask is not None:
             is_there &= blocks["mask"][rows]
-        found = blocks["keys"][rows].astype(home.dtype)
-        return (), jnp.where(is_there[:, None], found, home)
+        found, known = home
+        here = blocks["keys"][rows].astype(found.dtype)
+        return (), (jnp.where(is_there[:, None], here, found), known | is_there)
 
-    nowhere = jnp.full((*target.shape, keys.shape[1]), jnp.nan, wide(keys))
-    nowhere = vary(nowhere, varying(keys) | varying(target))
+    nothing = jnp.zeros((*target.shape, keys.shape[1]), wide(keys)), jnp.zeros(target.shape, bool)
+    nothing = vary(nothing, varying(keys) | varying(target))
     blocks = {"keys": keys} if mask is None else {"keys": keys, "mask": mask}
-    return exchange(axes, gathered, len(keys), visit, blocks, lambda rows: (), nowhere)[1]
+    return exchange(axes, gathered, keys.shape[0], visit, blocks, lambda rows: (), nothing)[1]
 
 
 def _fetch_forward(axes, gathered, keys, mask, target):
     return fetch(axes, gathered, keys, mask, target), (keys, target)  # of keys for their shape
 
 
-def _fetch_backward(axes, gathered, residuals, gradient):
+def _fetch_backward(axes, gathered, residuals, gradients):
     keys, target = residuals
+    gradient, _ = gradients
 
     def visit(first, _, contribution, home):
-        rows, is_there = _local(target, first, len(contribution))
+        rows, is_there = _local(target, first, contribution.shape[0])
         return contribution.at[rows].add(jnp.where(is_there[:, None], gradient, 0)), home
 
     def nothing(rows):
         return vary(jnp.zeros((rows, keys.shape[1]), gradient.dtype), varying(gradient))
 
-    of_keys, _ = exchange(axes, gathered, len(keys), visit, (), nothing, ())
+    of_keys, _ = exchange(axes, gathered, keys.shape[0], visit, (), nothing, ())
     return of_keys.astype(keys.dtype), None, None
 
 
@@ -103,18 +107,19 @@ fetch.defvjp(_fetch_forward, _fetch_backward)
 
 def _local(target, first, rows: int):
     """Where in the `rows` from `first` on the targets are, and which are there at all."""
+    first = jnp.asarray(first, target.dtype)
     is_there = (target >= first) & (target < first + rows)
     return jnp.where(is_there, target - first, 0), is_there
 
 
 def _ring(axes, rows, visit, blocks, nothing, home):
-    devices, here = device_count(axes), lax.axis_index(axes)
-    route = [(i, (i + 1) % devices) for i in range(devices)]
+    devices, (in_order, numbers) = device_count(axes), _numbering(axes)
+    here, route = lax.axis_index(in_order), [(i, (i + 1) % devices) for i in range(devices)]
     pieces = 2 if isinstance(rows, int) and rows % 2 == 0 else 1
     size = rows // pieces
 
     def send(tree):
-        return _move(tree, lambda x, axis: lax.ppermute(x, axes, route))
+        return _move(tree, lambda x, axis: lax.ppermute(x, in_order, route))
 
     def step(n, carry):
         parts, home = list(carry[0]), carry[1]
@@ -122,7 +127,7 @@ def _ring(axes, rows, visit, blocks, nothing, home):
             block, contribution = parts.pop()  # visited last: goes on during the next visit
             parts.append((block, send(contribution)))
             block, contribution = parts.pop(0)
-            first = ((here - n) % devices * pieces + piece) * size
+            first = (numbers[(here - n) % devices] * pieces + piece) * size
             contribution, home = visit(first, block, contribution, home)
             parts.append((send(block), contribution))
         return parts, home
@@ -131,6 +136,15 @@ def _ring(axes, rows, visit, blocks, nothing, home):
     parts, home = lax.fori_loop(0, devices, step, (parts, home))
     *others, last = (contribution for _, contribution in parts)
     return jax.tree.map(lambda *x: jnp.concatenate(x), *others, send(last)), home
+
+
+def _numbering(axes: tuple[str, ...]) -> tuple[tuple[str, ...], jax.Array]:
+    """The axes in the mesh's order, in which `ppermute` counts, and each device's own number."""
+    of_mesh = jax.sharding.get_abstract_mesh().axis_names
+    in_order = tuple(sorted(axes, key=of_mesh.index)) if set(axes) <= set(of_mesh) else axes
+    numbers = np.arange(device_count(axes)).reshape([lax.axis_size(axis) for axis in axes])
+    numbers = numbers.transpose([axes.index(axis) for axis in in_order]).ravel()
+    return in_order, jnp.asarray(numbers, jnp.int32)
 
 
 def _bring_home(axes, rows: int, contribution: Tree, merge: Callable | None) -> Tree:
@@ -166,10 +180,10 @@ def _move(tree: Tree, move: Callable) -> Tree:
         else:
             leaves[n] = move(x, axis=0)
     for kind, group in together.items():
-        lines = [leaves[n].reshape(len(leaves[n]), -1).astype(kind).T for n in group]
+        lines = [leaves[n].reshape(leaves[n].shape[0], -1).astype(kind).T for n in group]
         moved = move(jnp.concatenate(lines), axis=1)
-        ends = itertools.accumulate(len(line) for line in lines)
+        ends = itertools.accumulate(line.shape[0] for line in lines)
         for n, line, end in zip(group, lines, ends, strict=True):
-            x = moved[end - len(line) : end].T.reshape(-1, *leaves[n].shape[1:])
+            x = moved[end - line.shape[0] : end].T.reshape(-1, *leaves[n].shape[1:])
             leaves[n] = x.astype(leaves[n].dtype)
     return structure.unflatten(leaves)

@@ -41,8 +41,8 @@ def info_nce(
         `target` any number of keys `[keys, dim]`.
       logit_scale: scalar or `[1]`, 1 / temperature.
       target: int `[batch]`: `key[target[i]]` is the positive of `query[i]`, all other keys are its
-        negatives. On a mesh rows are counted over the keys of all devices, in order. The loss of a
-        query whose target is no key, or a padded one, is nan.
+        negatives. On a mesh every device has its own keys, and their rows are counted over all
+        devices, in order. The loss of a query whose target is no key, or a padded one, is nan.
       ids: int `[batch]`; pairs with the same id show the same clip.
       key_ids: int `[keys]`, those of the keys, where `target` and `ids` are given.
       same_id: what keys of the same clip are to a query. "positive": they share the target mass
@@ -63,7 +63,7 @@ def info_nce(
         the whole matrix at once (on a mesh: one device's share against another's), three
         products. "auto": the whole matrix, kept, up to 4,096^2 pairs a device; tiles of 1,024
         beyond. On a mesh a number or None sends keys round a ring; "auto" gathers them at once
-        where each device has fewer than 4,096 rows and that takes at most 512 MiB (docs/method.md).
+        where a device has fewer than 4,096 queries and 512 MiB are enough (docs/method.md).
         Tiles need `sharded` (or `axis_name`) where the batch is divided: a plain `jax.jit` would
         have every device go through all of them.
 
@@ -88,9 +88,11 @@ def info_nce(
     base = Softmax(margin, label_smoothing)
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(query, key)
-        return reduce(
-            _cross_entropy(scores, logit_scale, *whole_matrix(pairs, same_id, *scores.shape))
-        )
+        positive, left_out = whole_matrix(pairs, same_id, *scores.shape)
+        losses = _cross_entropy(scores, logit_scale, positive, left_out)
+        if target is not None:
+            losses = jnp.where(jnp.any(positive, axis=1), losses, jnp.nan)
+        return reduce(losses)
     plan = make_plan(base, query, [key], ids, same_id, axis_name, block_size)
     return reduce(losses_of(sweep(plan, query, key, logit_scale, pairs)))
 
@@ -151,6 +153,6 @@ def _cross_entropy(
     respect to the scale are small differences of large numbers otherwise.
     """
     count = jnp.sum(positive, axis=1, dtype=scores.dtype)
-    target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / count
+    target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / jnp.maximum(count, 1)
     margin = (scores - target[:, None]) * logit_scale
     return jax.nn.logsumexp(margin, axis=1, where=None if left_out is None else ~left_out)

@@ -56,7 +56,7 @@ def _check_same_rows(query: jax.Array, key: jax.Array, pairs: Pairs) -> None:
     if query.ndim != 2 or query.shape != key.shape:
         raise ValueError(
             f"the embeddings have shapes {query.shape} and {key.shape}; expected the same "
-            "[batch, dim] for both, or target to say which key belongs to which query"
+            "[batch, dim] for both; info_nce and siglip take other keys with target"
         )
     for name in ("key_ids", "key_mask"):
         if getattr(pairs, name) is not None:
@@ -70,14 +70,13 @@ def _check_targets(query: jax.Array, key: jax.Array, pairs: Pairs, is_whole: boo
             "and [keys, dim]"
         )
     target, mask = pairs.target, pairs.key_mask
-    _check_whole_numbers("target", target, query.shape[:1])
-    if is_whole and isinstance(target, np.ndarray):
-        known = target if pairs.mask is None else target[np.asarray(pairs.mask)]
-        if np.any((known < 0) | (known >= key.shape[0])):
-            raise ValueError(
-                f"target is {known.min()} to {known.max()}; expected 0 to {key.shape[0] - 1}, rows "
-                "of the keys"
-            )
+    _check_whole_numbers("targets", target, query.shape[:1])
+    is_known = is_whole and pairs.mask is None and isinstance(target, np.ndarray)
+    if is_known and key.shape[0] and np.any((target < 0) | (target >= key.shape[0])):
+        raise ValueError(
+            f"targets are {target.min()} to {target.max()}; expected 0 to {key.shape[0] - 1}, rows "
+            "of the keys"
+        )
     if (pairs.ids is None) != (pairs.key_ids is None):
         raise ValueError("with target, ids of the queries and key_ids of the keys go together")
     if mask is not None:
@@ -108,14 +107,16 @@ def _check_ids(name: str, ids: jax.Array, shape: tuple[int, ...]) -> None:
 
 
 def _check_shares(query: jax.Array, key: jax.Array, axes: tuple[str, ...]) -> None:
-    """Refuses embeddings that all devices have whole: each pair would count once a device."""
-    tracked = varying(lax.axis_index(axes))
-    same = set(axes) - varying(query) - varying(key)
-    if tracked and any(lax.axis_size(axis) > 1 for axis in same):
-        raise ValueError(
-            f"the embeddings are the same on all devices of {', '.join(sorted(same))}; expected "
-            "each device's own share of the batch, arguments of their own under sharded"
-        )
+    """Refuses embeddings that all devices have whole: each row would count once a device."""
+    is_tracked = varying(lax.axis_index(axes))
+    for name, x in (("first", query), ("second", key)):
+        same = set(axes) - varying(x)
+        if is_tracked and any(lax.axis_size(axis) > 1 for axis in same):
+            raise ValueError(
+                f"the {name} embeddings are the same on all devices of {', '.join(sorted(same))}; "
+                "expected each device's own share: an argument of its own under sharded, or "
+                "in_specs that divide it"
+            )
 
 
 def check_array(name: str, x: jax.Array) -> None:

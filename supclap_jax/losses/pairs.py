@@ -48,11 +48,18 @@ def zero_padded(mask: jax.Array | None, x: jax.Array) -> jax.Array:
     return x if mask is None else jnp.where(mask[:, None], x, 0)
 
 
+def numbered(first: jax.Array | int, count: int) -> jax.Array:
+    """`[count]` whole numbers from `first` on, in the one dtype of all numbers of rows."""
+    dtype = jax.dtypes.canonicalize_dtype("int64")
+    return jnp.asarray(first, dtype) + jnp.arange(count, dtype=dtype)
+
+
 def targets(pairs: Pairs, first: jax.Array | int, count: int) -> jax.Array:
     """The positive of each query `[queries]`; without `target` the keys from `first` on."""
     if pairs.target is None:
-        return first + jnp.arange(count)
-    return pairs.target if pairs.mask is None else jnp.where(pairs.mask, pairs.target, 0)
+        return numbered(first, count)
+    target = jnp.asarray(pairs.target).astype(jax.dtypes.canonicalize_dtype("int64"))
+    return target if pairs.mask is None else jnp.where(pairs.mask, target, 0)
 
 
 def pair_masks(
@@ -83,11 +90,13 @@ def whole_matrix(
     A padded query has its own pair as its positive. A query without a valid target has none.
     """
     rows = {"index": targets(pairs, 0, queries)} | pairs.of_queries()
-    columns = {"index": jnp.arange(keys)} | pairs.of_keys()
+    columns = {"index": numbered(0, keys)} | pairs.of_keys()
     role = None if pairs.ids is None else same_id
     own, same, used, present = pair_masks(role, rows, columns)
     if pairs.key_mask is not None:
         own &= present if pairs.mask is None else present | ~pairs.mask[:, None]
     every_pair_counts = role != "ignore" and "mask" not in rows and "mask" not in columns
     positive = own | same if role == "positive" else own
+    if pairs.target is not None:
+        positive &= jnp.any(own, axis=1, keepdims=True)
     return positive, None if every_pair_counts else ~(used | own)

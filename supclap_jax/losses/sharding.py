@@ -91,7 +91,8 @@ def sharded(
             in_specs=tuple(compress(leaf_specs, is_number)),
             out_specs=_hashable(out_specs),
         )
-        numbers = compress(leaves, is_number)
+        numbers = list(compress(leaves, is_number))
+        _check_width(numbers)
         try:
             hash(call)
         except TypeError as error:
@@ -141,6 +142,13 @@ def _on_mesh(call: _Call, numbers: list) -> Any:
     return on_mesh(numbers)
 
 
+def _check_width(numbers: list) -> None:
+    for x in numbers:
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype) if isinstance(x, np.ndarray) else None
+        if dtype and np.issubdtype(dtype, np.integer) and np.any(x != x.astype(dtype)):
+            raise ValueError(f"whole numbers from {x.min()} to {x.max()} do not fit {dtype}")
+
+
 def _mesh_with(axes: tuple[str, ...], mesh: Mesh | None) -> Mesh | AbstractMesh:
     found = _mesh_in_use() if mesh is None else mesh
     if found.empty:
@@ -172,10 +180,10 @@ def _batch_specs(
     }
     if len(set(rows.values())) > 1:
         shown = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
-        raise ValueError(
-            f"the arrays differ in their rows: argument {shown}. What is no array of the batch "
-            "belongs into a dict, which all devices get whole, or needs in_specs"
-        )
+        advice = "what is no array of the batch belongs into a dict, or needs in_specs"
+        if "target" in arguments:
+            advice = f"divide keys of another number by in_specs={{1: P({axes[0]!r})}}"
+        raise ValueError(f"the arrays differ in their rows: argument {shown}; {advice}")
     devices = math.prod(mesh.shape[axis] for axis in axes)
     if rows and next(iter(rows.values())) % devices:
         raise ValueError(

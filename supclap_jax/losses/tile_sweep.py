@@ -27,7 +27,7 @@ from .batch_statistics import Statistic
 from .devices import device_count, vary, varying
 from .exchange import exchange, fetch
 from .inputs import wide
-from .pairs import Pairs, pair_masks, targets, zero_padded
+from .pairs import Pairs, numbered, pair_masks, targets
 from .tiles import Plan, Tree, add, over_tiles, product, put, take
 
 
@@ -121,16 +121,10 @@ def sweeps(
     differing = set(axes).union(*map(varying, jax.tree.leaves(arguments)))
     queries, keys, scale, bias, pairs = vary(arguments, differing)
     first = batch * lax.axis_index(axes) if axes else 0
-    of_rows = {"index": vary(targets(pairs, first, batch), differing)} | pairs.of_queries()
-    positives = keys
-    if pairs.target is not None:
-        present = pairs.of_keys().get("mask")
-        positives = {
-            name: zero_padded(pairs.mask, fetch(axes, plan.gathered, key, present, pairs.target))
-            for name, key in keys.items()
-        }
+    target = vary(targets(pairs, first, batch), differing)
+    of_rows = {"index": target} | pairs.of_queries()
     owns = [
-        jnp.sum(query.astype(dtype) * positives[job.key].astype(dtype), axis=1)
+        _own(plan, query, keys[job.key], pairs, target)
         for query, job in zip(queries, jobs, strict=True)
     ]
     without_arrays = tuple(job._replace(query=None) for job in jobs)
@@ -146,6 +140,19 @@ def sweeps(
         )
         for job, own, (rows, columns) in zip(jobs, owns, sides, strict=True)
     ]
+
+
+def _own(plan: Plan, query, key, pairs: Pairs, target) -> jax.Array:
+    """The similarity `[queries]` of each query and its positive; nan where it has none."""
+    dtype = wide(query, key)
+    if pairs.target is None:
+        return jnp.sum(query.astype(dtype) * key.astype(dtype), axis=1)
+    present = pairs.of_keys().get("mask")
+    positive, is_known = fetch(plan.axis_name, plan.gathered, key, present, target)
+    own = jnp.sum(query.astype(dtype) * positive, axis=1)
+    if pairs.mask is not None:
+        is_known |= ~pairs.mask
+    return jnp.where(is_known, own, jnp.nan)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -266,7 +273,7 @@ def _blocks(keys, column_sides, of_columns: Side) -> Tree:
 def _columns(job: Job, n: int, first, blocks: Tree) -> Side:
     """The columns of the job number `n`, from the key number `first` on."""
     key = blocks["keys"][job.key]
-    index = first + jnp.arange(key.shape[0])
+    index = numbered(first, key.shape[0])
     return {"vector": key, "index": index, **blocks["pairs"], **blocks["sides"][n]}
 
 

@@ -62,9 +62,12 @@ def make_plan(
     size, axes = _checked(block_size), axis_names(axis_name)
     is_auto, devices, rows = size == "auto", device_count(axes), query.shape[0]
     bytes_gathered = devices * sum(x.size * (x.dtype.itemsize + 4) for x in keys)
-    gathered = is_auto and axes and rows < RING_FROM and bytes_gathered <= GATHERED_UP_TO
     pairs = rows * keys[0].shape[0] * devices
-    is_small = not isinstance(pairs, int) or pairs <= KEPT_UP_TO  # or symbolic, in jax.export
+    is_small = is_few = not isinstance(pairs, int)  # symbolic, in jax.export
+    if isinstance(pairs, int):
+        is_small = pairs <= KEPT_UP_TO
+        is_few = rows < RING_FROM and bytes_gathered <= GATHERED_UP_TO
+    gathered = is_auto and axes and is_few
     keep = (not axes or gathered) and (size is None or (is_auto and is_small))
     tile = None if keep else TILE if is_auto else size
     return Plan(base, tile, axes, None if ids is None else same_id, bool(gathered), keep)

@@ -92,7 +92,7 @@ def test_tiles_of_a_batch_that_is_divided_point_to_sharded():
 
 
 WRONG_ON_A_MESH = [
-    (lambda f: f(X, X[:2]), "argument '0' has 4, '1' has 2. What is no array of the batch belongs"),
+    (lambda f: f(X, X[:2]), "argument '0' has 4, '1' has 2; what is no array of the batch belongs"),
     (lambda f: f(X[:3], X[:3]), "2 devices cannot share 3 rows; expected a multiple"),
 ]
 
@@ -153,6 +153,19 @@ def test_the_batch_may_be_symbolic(loss):
     x = jax.ShapeDtypeStruct((batch, 3), jnp.float32)
     whole = jax.jit(lambda a, t: loss(a, t, 10.0, block_size="auto"))
     assert jax.export.export(whole)(x, x).in_avals[0].shape[0] == batch
+
+
+@pytest.mark.parametrize("block_size", [None, "auto"])
+def test_symbolic_batches_on_a_mesh_and_among_other_keys(block_size):
+    half, keys = jax.export.symbolic_shape("half, keys")
+    whole = sharded(partial(symmetric_info_nce, block_size=block_size), make_mesh((2,)))
+    x, scale = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2 * half, 3), ()))
+    jax.export.export(jax.jit(whole))(x, x, scale)
+    to_keys = lambda q, k, t: info_nce(q, k, 8.0, target=t, block_size=block_size)  # noqa: E731
+    key, target = (
+        jax.ShapeDtypeStruct(s, t) for s, t in (((keys, 3), jnp.float32), ((2 * half,), jnp.int32))
+    )
+    jax.export.export(jax.jit(to_keys))(x, key, target)
 
 
 def composed(audio, text, scale):

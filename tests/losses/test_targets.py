@@ -128,25 +128,66 @@ def test_a_permutation_of_the_keys_changes_nothing(block_size):
     assert_close((value, (of_query, of_key[np.argsort(order)], of_scale)), plainly)
 
 
-@pytest.mark.parametrize("options", [{}, {"block_size": 2}])
-@pytest.mark.parametrize("bad", ["outside", "negative", "padded"])
-def test_a_query_without_a_positive_has_no_number(options, bad):
-    (query, key, *_), _ = draw(3, 3, 5)
-    target = jnp.array([0, {"outside": 5, "negative": -1, "padded": 4}[bad], 2])
-    key_mask = jnp.array([True, True, True, True, False])
-    losses = partial(info_nce, target=target, key_mask=key_mask, reduction="none", **options)
-    found = np.asarray(losses(jnp.asarray(query), jnp.asarray(key), 9.0))
-    assert np.isnan(found).tolist() == [False, True, False]
-    losses = siglip(
-        *(jnp.asarray(x) for x in (query, key)),
-        9.0,
-        -3.0,
-        target=target,
-        key_mask=key_mask,
-        reduction="none",
-        **options,
+@pytest.mark.parametrize("with_ids", [False, True])
+@pytest.mark.parametrize("block_size", [None, 2, "auto"])
+def test_a_query_without_a_positive_has_no_number(block_size, with_ids):
+    """Also where another key of its clip could stand in for it."""
+    (query, key, *_), _ = draw(3, 4, 5)
+    options = {
+        "target": jnp.array([0, 5, -1, 4]),  # beyond the keys, before them, padded
+        "key_mask": jnp.array([True, True, True, True, False]),
+        "reduction": "none",
+        "block_size": block_size,
+    }
+    if with_ids:
+        options |= {"ids": jnp.zeros(4, jnp.int32), "key_ids": jnp.zeros(5, jnp.int32)}
+    arrays = jnp.asarray(query), jnp.asarray(key)
+    for losses in (info_nce(*arrays, 9.0, **options), siglip(*arrays, 9.0, -3.0, **options)):
+        assert np.isnan(losses).tolist() == [False, True, True, True]
+
+
+def test_a_queue_that_all_devices_have_whole_is_refused():
+    (query, key, *_), _ = draw(6, 4, 8)
+    arrays = jnp.asarray(query), jnp.asarray(key), 9.0
+    loss = sharded(info_nce, make_mesh((2,)), in_specs={1: PartitionSpec()})
+    with pytest.raises(ValueError, match="second embeddings are the same on all devices of data"):
+        loss(*arrays, target=jnp.arange(4))
+    with pytest.raises(ValueError, match=r"'1' has 8.*; divide keys .* by in_specs=\{1: P\('data'"):
+        sharded(info_nce, make_mesh((2,)))(*arrays, target=jnp.arange(4))
+
+
+@pytest.mark.parametrize("block_size", [None, "auto"])
+def test_axes_in_another_order_than_the_mesh_has(block_size):
+    arguments, pairs = draw(7, 6, 12)
+    options = {"kind": "siglip", "same_id": "positive", "margin": 0.0}
+    axes = ("b", "a")
+    loss = sharded(
+        partial(ours, **options, block_size=block_size),
+        make_mesh((2, 3), ("a", "b")),
+        axes,
+        in_specs=dict.fromkeys((1, "key_ids", "key_mask"), PartitionSpec(axes)),
     )
-    assert np.isnan(losses).tolist() == [False, True, False]
+    found = in_float32(jax.jit(GRADIENT(lambda *x: loss(*x, **as_arrays(pairs)))), arguments)
+    assert_close(found, in_float64(GRADIENT(partial(plain, **options, **pairs)), arguments))
+
+
+@pytest.mark.parametrize("block_size", [None, 7])
+def test_targets_of_any_whole_numbers(block_size):
+    """Of one byte for more keys than a byte counts; numpy's, with a mask that is traced."""
+    (query, key, *_), _ = draw(8, 4, 300)
+    arrays = jnp.asarray(query, jnp.float32), jnp.asarray(key, jnp.float32), jnp.float32(9.0)
+    target = np.array([3, 0, 127, 99])
+    loss = partial(info_nce, *arrays, block_size=block_size)
+    expected = float(loss(target=jnp.asarray(target)))
+    with jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
+        assert loss(target=jnp.asarray(target, jnp.uint8)) == expected
+        assert loss(target=jnp.asarray(target, jnp.int8)) == expected
+    masked = jax.jit(lambda mask: loss(target=target, mask=mask))
+    assert masked(jnp.ones(4, bool)) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="targets are 0 to 300; expected 0 to 299"):
+        loss(target=np.array([0, 1, 2, 300]))
+    with pytest.raises(TypeError, match="targets are float32; expected an integer dtype"):
+        loss(target=jnp.ones(4))
 
 
 def test_support_vectors_against_a_queue():
