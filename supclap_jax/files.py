@@ -6,6 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def path_of(text: str) -> Path:
+    """A path as a person writes it, `~` being the home folder."""
+    return Path(text).expanduser()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary file's path beside `path`, which takes its place when the block ends.

@@ -8,9 +8,9 @@ as a point.
 
 import argparse
 import json
-from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap compare runs/variants --by=loss.svr.radius --baseline=none
@@ -19,7 +19,7 @@ supclap compare runs/ladder --by=loss.svr.radius --where='total_steps == 2000'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a sweep")
+    parser.add_argument("folder", type=path_of, metavar="DIR", help="folder of a sweep")
     parser.add_argument(
         "--by",
         required=True,

@@ -1,9 +1,9 @@
 """Evaluates a checkpoint: retrieval, zero-shot, and against another run."""
 
 import argparse
-from pathlib import Path
 
 from supclap_jax.cli.arguments import add_distributed
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap evaluate --workdir=runs/dynamic --json=result.json
@@ -17,21 +17,21 @@ supclap evaluate --workdir=runs/dynamic --data=data/wavcaps --split=train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from supclap_jax.evaluate.metric_styles import STYLES
 
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a trained run")
     add_distributed(parser)
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(
-        "--data", type=Path, help="data folder; default: the one that the run was trained on"
+        "--data", type=path_of, help="data folder; default: the one that the run was trained on"
     )
     parser.add_argument("--split", default="test", help="of the data; default: test")
     parser.add_argument(
         "--languages", help="of captions, such as eng_Latn,fra_Latn; default: those of the run"
     )
     parser.add_argument(
-        "--against", type=Path, help="folder of a run to compare with, clip by clip"
+        "--against", type=path_of, help="folder of a run to compare with, clip by clip"
     )
     parser.add_argument(
-        "--prompts", type=Path, help="zero-shot templates, one with one {} on each line"
+        "--prompts", type=path_of, help="zero-shot templates, one with one {} on each line"
     )
     parser.add_argument(
         "--metric-style",
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--relevance",
-        type=Path,
+        type=path_of,
         help="of dcase: CSV file with the columns query, audio_filenames (several clips a query)",
     )
     parser.add_argument(
-        "--json", type=Path, help="write the report to this file, a confusion matrix beside it"
+        "--json", type=path_of, help="write the report to this file, a confusion matrix beside it"
     )
 
 

@@ -1,16 +1,17 @@
 """Writes a checkpoint's encoders as safetensors under published names."""
 
 import argparse
-from pathlib import Path
+
+from supclap_jax.files import path_of
 
 EXAMPLE = "supclap export-weights --workdir=runs/dynamic --out=weights --names=huggingface\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a trained run")
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder, or with ml-clap FILE.safetensors"
+        "--out", type=path_of, required=True, help="folder, or with ml-clap FILE.safetensors"
     )
     parser.add_argument(
         "--names",

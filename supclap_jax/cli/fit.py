@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError, DataError
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap fit --points=runs/ladder --x=encoder_parameters,clips_seen --y=entropy_text_to_audio \\
@@ -17,7 +17,7 @@ supclap fit --points=runs.csv --x=gmacs_total --y=imagenet_error --law=power --f
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--points",
-        type=Path,
+        type=path_of,
         required=True,
         help="CSV file with a row a run, or a folder that holds results.csv",
     )
@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resamples", type=int, default=1000, help="for the intervals; default: 1000"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples; default: 0")
-    parser.add_argument("--json", type=Path, help="write the report to this file")
-    parser.add_argument("--figure", type=Path, help="write a figure to this PNG file")
+    parser.add_argument("--json", type=path_of, help="write the report to this file")
+    parser.add_argument("--figure", type=path_of, help="write a figure to this PNG file")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from supclap_jax.cli.arguments import add_recipe, config_of
 from supclap_jax.errors import DoesNotFit
+from supclap_jax.files import path_of
 
 EXAMPLE = "supclap plan --config=configs/pretrain.py --topology=v5e:16x16\n"
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search", action="store_true", help="double the batch until it does not fit any more"
     )
-    parser.add_argument("--json", type=Path, help="write the plan to this file")
+    parser.add_argument("--json", type=path_of, help="write the plan to this file")
     add_recipe(parser)
 
 

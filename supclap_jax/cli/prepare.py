@@ -2,9 +2,9 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
 from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap prepare --format=audiocaps --source=AudioCaps --out=prepared/audiocaps \\
@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", required=True, choices=LAYOUTS, help=", ".join(LAYOUTS), metavar="FORMAT"
     )
-    parser.add_argument("--source", type=Path, required=True, help="the data set on disk")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--source", type=path_of, required=True, help="the data set on disk")
+    parser.add_argument("--out", type=path_of, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, default=1, help="processes; default: 1")
     parser.add_argument(
         "--max-bad", type=float, default=0.01, help="share of clips that may be bad; default: 0.01"
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--blacklist",
-        type=Path,
+        type=path_of,
         action="append",
         default=[],
         help="JSON of ids to leave out, beside those in the source (wavcaps); may be repeated",
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exclude",
-        type=Path,
+        type=path_of,
         action="append",
         default=[],
         help="a prepared set whose recordings and audio to leave out; may be repeated",

@@ -2,14 +2,15 @@
 
 import argparse
 import json
-from pathlib import Path
+
+from supclap_jax.files import path_of
 
 EXAMPLE = "supclap status --workdir=runs/dynamic\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a run")
-    parser.add_argument("--json", type=Path, help="write the same to this file")
+    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a run")
+    parser.add_argument("--json", type=path_of, help="write the same to this file")
 
 
 def run(options: argparse.Namespace) -> None:

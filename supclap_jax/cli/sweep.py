@@ -10,9 +10,9 @@ DIR/logs/NAME.log holds what it printed.
 """
 
 import argparse
-from pathlib import Path
 
 from supclap_jax.errors import CannotWrite, ConfigError
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap sweep configs/sweeps/variants.py --out=runs/variants --dry-run
@@ -24,7 +24,7 @@ supclap sweep configs/sweeps/variants.py --out=runs/variants --index=2 --of=8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sweep", metavar="FILE", help="of the sweep, FILE.py or FILE.py:argument")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the sweep"
+        "--out", type=path_of, required=True, metavar="DIR", help="folder of the sweep"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show what each run takes, and start none"

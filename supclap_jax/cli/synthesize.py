@@ -1,15 +1,15 @@
 """Renders soundscapes to audio files."""
 
 import argparse
-from pathlib import Path
 
 from supclap_jax.errors import ConfigError
+from supclap_jax.files import path_of
 
 EXAMPLE = "supclap synthesize --out=runs/soundscape --clips=5000\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=path_of, required=True, help="folder to write")
     parser.add_argument(
         "--clips",
         type=int,

@@ -1,10 +1,10 @@
 """Trains, then evaluates the best checkpoint and draws figures."""
 
 import argparse
-from pathlib import Path
 
 from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of
 from supclap_jax.errors import CannotWrite
+from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap train --config=configs/soundscape.py:dynamic --workdir=runs/dynamic \\
@@ -14,7 +14,7 @@ supclap train --config=configs/soundscape.py:dynamic --workdir=runs/dynamic \\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="folder of the run; continues what is there"
+        "--workdir", type=path_of, required=True, help="folder of the run; continues what is there"
     )
     add_distributed(parser)
     add_recipe(parser)

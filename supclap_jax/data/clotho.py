@@ -18,14 +18,18 @@ from supclap_jax.data.rows import (
     Options,
     Row,
     Shard,
+    broken_row,
     captions_of,
     in_shards,
     inside,
     not_empty,
+    without_clutter,
 )
 from supclap_jax.errors import DataError
 
 UTF_8 = ENCODINGS[:1]
+
+TWICE = "its file name is listed twice"
 
 
 class Listed(NamedTuple):
@@ -108,19 +112,23 @@ def clotho(folder: Path, _: Options) -> list[Shard]:
         files = {ENGLISH: captions_file(folder, name, ENGLISH)}
         if not files[ENGLISH].is_file():
             continue
-        for other in sorted(folder.glob(f"clotho_captions_{name}.*.csv")):
+        others, _ = without_clutter(folder.glob(f"clotho_captions_{name}.*.csv"))
+        for other in others:
             files[other.name.split(".")[1]] = other
         texts: dict[str, list[tuple[str, str]]] = {}
         problems: dict[str, str] = {}
+        rows = []
         for language, file in files.items():
             for listed in _read_captions(file):
+                if listed.problem and listed.problem != TWICE:
+                    rows.append(broken_row(file, listed.row, listed.problem))
+                    continue
                 if listed.problem:
                     problems[listed.name] = listed.problem
                 captions = [(language, text) for text in listed.captions.values()]
                 texts.setdefault(listed.name, []).extend(captions)
         has_metadata = metadata_file(folder, name).is_file()
         metadata = _read_metadata(folder, name) if has_metadata else {}
-        rows = []
         for clip, pairs in texts.items():
             captions, empty = captions_of(pairs)
             file, misplaced = inside(folder / name, clip)
@@ -168,7 +176,7 @@ def _read_captions(path: Path, encodings: Sequence[str] = ENCODINGS) -> Iterator
     for row, fields, problem in read_csv(path, ("file_name", "caption_1"), encodings=encodings):
         name = fields["file_name"]
         if name in seen:
-            yield Listed(row, name, {}, "its file name is listed twice")
+            yield Listed(row, name, {}, TWICE)
         else:
             columns = [column for column in fields if column.startswith("caption_")]
             yield Listed(row, name, {c: fields[c].strip() for c in columns}, problem)

@@ -11,9 +11,10 @@ import soundfile
 import soxr
 
 from supclap_jax.data.audio import SAMPLE_RATE, to_mono
-from supclap_jax.data.sound_files import BLOCK, BadAudio, blocks, open_sound, survey
+from supclap_jax.data.sound_files import BLOCK, BadAudio, blocks, open_sound, skip, survey
 
 LEVEL = 0.25  # 2 of 8 in FLAC's terms: quick to decode, for it does without long predictors
+BEYOND = 0.1  # seconds by which a clip may end after its file
 NOTHING = np.zeros(0, np.float32)
 
 
@@ -53,8 +54,13 @@ class Flac:
     silent: str
 
 
-def to_flac(audio: Path | bytes, form: Form = AS_TRAINING_READS) -> Flac:
-    """Decodes a whole file, block by block, and stores it as FLAC.
+def to_flac(
+    audio: Path | bytes,
+    form: Form = AS_TRAINING_READS,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Flac:
+    """Decodes a file, block by block, and stores it as FLAC.
 
     In its original form integer samples are kept exactly, of 32 bit the upper 24; floating-point
     ones are rounded to 24 bit (MP3 and OGG to 16), after division by the peak where that is above
@@ -63,13 +69,17 @@ def to_flac(audio: Path | bytes, form: Form = AS_TRAINING_READS) -> Flac:
     Args:
       audio: a file, or its bytes.
       form: how to store it.
+      start, end: of the part that is stored, in seconds; by default all.
 
     Raises:
-      BadAudio: the file cannot be used, see `survey`, or is too short to leave a sample.
+      BadAudio: the file cannot be used, see `survey`, is too short to leave a sample, or does
+        not reach from start to end.
     """
     found = survey(audio)
     with open_sound(audio) as file:
         rate, count = file.samplerate, file.channels
+        first, frames = _part(found.frames, rate, start, end)
+        skip(file, first)
         if form.original and (count > 8 or rate > 655_350):
             raise BadAudio(f"FLAC cannot hold {count} channels at {rate} Hz")
         is_integer = file.subtype.startswith("PCM")
@@ -91,7 +101,7 @@ def to_flac(audio: Path | bytes, form: Form = AS_TRAINING_READS) -> Flac:
                 audible = audible or bool(samples.any())
                 out.write(samples)
 
-            for block in blocks(file, "int32" if is_integer else "float64"):
+            for block in blocks(file, "int32" if is_integer else "float64", frames):
                 if not is_integer:
                     block = _to_integers(block / max(1.0, found.peak), bits)
                 digest.update((block >> 8).tobytes())
@@ -107,7 +117,19 @@ def to_flac(audio: Path | bytes, form: Form = AS_TRAINING_READS) -> Flac:
                 write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
     _check(flac.getvalue(), written.digest())
     silent = "" if audible else _silence(loudest, mono_loudest)
-    return Flac(flac.getvalue(), kind[0], found.frames / rate, digest.hexdigest(), silent)
+    return Flac(flac.getvalue(), kind[0], frames / rate, digest.hexdigest(), silent)
+
+
+def _part(frames: int, rate: int, start: float, end: float | None) -> tuple[int, int]:
+    """First frame and number of frames of a part; its end may lie a little after the file's."""
+    seconds = frames / rate
+    for name, time in (("begins", start), ("ends", end or 0.0)):
+        if time > seconds + BEYOND:
+            raise BadAudio(f"the clip {name} at {time:g} s, but its file ends at {seconds:.2f} s")
+    first, last = round(start * rate), frames if end is None else min(round(end * rate), frames)
+    if last <= first:
+        raise BadAudio("it holds no samples")
+    return first, last - first
 
 
 def _silence(loudest: float, mono_loudest: float) -> str:

@@ -18,12 +18,15 @@ from supclap_jax.data.rows import (
     Options,
     Row,
     Shard,
+    broken_row,
     captions_of,
+    check_template,
     described_row,
     from_template,
     in_shards,
     inside,
     not_empty,
+    without_clutter,
 )
 from supclap_jax.data.tar_archives import Tar
 from supclap_jax.errors import DataError
@@ -35,7 +38,8 @@ SPLIT = re.compile(r"(?!all$)[A-Za-z][A-Za-z0-9_]*")
 def audiocaps(folder: Path, options: Options) -> list[Shard]:
     """`train.csv`, `val.csv`, `test.csv`: `audiocap_id,youtube_id,start_time,caption`.
 
-    The template knows these columns and `split`; by default `{split}/{youtube_id}.wav`.
+    The template knows these columns, `split`, and `end_time`, ten seconds after the start; by
+    default `{split}/{youtube_id}.wav`.
     """
     template = options.template or "{split}/{youtube_id}.wav"
     columns = ("audiocap_id", "youtube_id", "start_time", "caption")
@@ -45,9 +49,13 @@ def audiocaps(folder: Path, options: Options) -> list[Shard]:
         if not path.is_file():
             continue
         rows = []
-        for _, fields, problem in read_csv(path, columns):
+        for number, fields, problem in read_csv(path, columns):
+            if problem:
+                rows.append(broken_row(path, number, problem))
+                continue
             clip = fields["youtube_id"]
-            file, misplaced = from_template(folder, template, fields | {"split": name})
+            known = {"end_time": _ten_seconds_after(fields["start_time"])} | fields
+            file, misplaced = from_template(folder, template, known | {"split": name})
             captions, empty = captions_of(((ENGLISH, fields["caption"]),))
             rows.append(
                 Row(
@@ -55,7 +63,7 @@ def audiocaps(folder: Path, options: Options) -> list[Shard]:
                     audio=file,
                     captions=captions,
                     source=f"youtube:{clip}",
-                    problem=problem or misplaced or empty,
+                    problem=misplaced or empty,
                 )
             )
         shards += in_shards(split, rows)
@@ -70,12 +78,12 @@ def wavcaps(folder: Path, options: Options) -> list[Shard]:
     `{SUBSET: [id, ...]}`, with "AudioSet" for AudioSet_SL, or a list for all subsets.
     """
     template = options.template or "{subset}/{stem}.flac"
-    lists = sorted(folder.rglob("*.json"))
+    lists, ignored = without_clutter(folder.rglob("*.json"))
     own = [path for path in lists if path.name.startswith("blacklist")]
     lists = [path for path in lists if path not in own]
     blacklists = [*own, *options.blacklists]
     blacklisted = _read_blacklists(folder, blacklists) if options.use_blacklist else {}
-    rows = []
+    rows = ignored
     for path in lists:
         content = read_json(path)
         clips = content.get("data") if isinstance(content, dict) else content
@@ -111,7 +119,11 @@ def esc50(folder: Path, _: Options) -> list[Shard]:
     """`meta/esc50.csv` and `audio/`: one split, "test", with folds."""
     rows = []
     columns = ("filename", "fold", "category", "src_file")
-    for _, fields, problem in read_csv(folder / "meta" / "esc50.csv", columns):
+    path = folder / "meta" / "esc50.csv"
+    for number, fields, problem in read_csv(path, columns):
+        if problem:
+            rows.append(broken_row(path, number, problem))
+            continue
         file, misplaced = inside(folder / "audio", fields["filename"])
         rows.append(
             Row(
@@ -120,7 +132,7 @@ def esc50(folder: Path, _: Options) -> list[Shard]:
                 label=fields["category"],
                 fold=_fold(fields["fold"]),
                 source=f"freesound:{fields['src_file']}",
-                problem=problem or misplaced or _unlabelled(fields["category"]),
+                problem=misplaced or _unlabelled(fields["category"]),
             )
         )
     return not_empty(in_shards("test", rows), folder, "rows in meta/esc50.csv")
@@ -130,7 +142,11 @@ def urbansound8k(folder: Path, _: Options) -> list[Shard]:
     """`metadata/UrbanSound8K.csv` and `audio/fold*/`: one split, "test", with folds."""
     rows = []
     columns = ("slice_file_name", "fsID", "fold", "class")
-    for _, fields, problem in read_csv(folder / "metadata" / "UrbanSound8K.csv", columns):
+    path = folder / "metadata" / "UrbanSound8K.csv"
+    for number, fields, problem in read_csv(path, columns):
+        if problem:
+            rows.append(broken_row(path, number, problem))
+            continue
         name = f"fold{fields['fold']}/{fields['slice_file_name']}"
         file, misplaced = inside(folder / "audio", name)
         rows.append(
@@ -140,7 +156,7 @@ def urbansound8k(folder: Path, _: Options) -> list[Shard]:
                 label=fields["class"],
                 fold=_fold(fields["fold"]),
                 source=f"freesound:{fields['fsID']}",
-                problem=problem or misplaced or _unlabelled(fields["class"]),
+                problem=misplaced or _unlabelled(fields["class"]),
             )
         )
     return not_empty(in_shards("test", rows), folder, "rows in metadata/UrbanSound8K.csv")
@@ -149,20 +165,24 @@ def urbansound8k(folder: Path, _: Options) -> list[Shard]:
 def vggsound(folder: Path, options: Options) -> list[Shard]:
     """`vggsound.csv`, without a header: `ytid,start,label,split`.
 
-    The template knows these four, `start` as a number; by default `audio/{ytid}_{start:06d}.wav`.
+    The template knows these four and `end`, ten seconds after the start; by default
+    `audio/{ytid}_{start:06d}.wav`.
     """
     template = options.template or "audio/{ytid}_{start:06d}.wav"
     rows: dict[str, list[Row]] = {"train": [], "test": []}
     columns = ("ytid", "start", "label", "split")
-    for _, fields, problem in read_csv(folder / "vggsound.csv", columns, header=False):
+    path = folder / "vggsound.csv"
+    for number, fields, problem in read_csv(path, columns, header=False):
+        if problem or fields["split"] not in rows:
+            problem = problem or f"its split is {fields['split']!r}; expected train or test"
+            rows["train"].append(broken_row(path, number, problem))
+            continue
         file = b""
-        if not problem and fields["split"] not in rows:
-            problem = f"its split is {fields['split']!r}; expected train or test"
-        if not problem and not NUMBER.fullmatch(fields["start"]):
+        if not NUMBER.fullmatch(fields["start"]):
             problem = f"its start is {fields['start']!r}; expected whole seconds"
-        if not problem:
-            numbered = fields | {"start": int(fields["start"])}
-            file, problem = from_template(folder, template, numbered)
+        else:
+            known = fields | {"end": int(fields["start"]) + 10}
+            file, problem = from_template(folder, template, known)
         rows["test" if fields["split"] == "test" else "train"].append(
             Row(
                 id=f"{fields['ytid']}_{fields['start']}",
@@ -180,21 +200,26 @@ def table(source: Path, _: Options) -> list[Shard]:
     """A CSV or JSONL file, or a folder of them: `path, caption[, language, split, id, label]`.
 
     Paths are relative to the file's folder. Rows of one id (by default the path) are captions of
-    one clip. In JSONL, `captions` may be `{language: [caption, ...]}` instead.
+    one clip. In JSONL, `captions` may be `{language: [caption, ...]}` instead. `start_time` and
+    `end_time` in seconds (or `start` and `end`, `onset` and `offset`) cut the clip out of its file.
     """
-    files = [source]
+    files, ignored = [source], []
     if source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.suffix in (".csv", ".jsonl"))
-    rows: dict[str, list[Row]] = {}
+        tables = (path for path in source.iterdir() if path.suffix in (".csv", ".jsonl"))
+        files, ignored = without_clutter(tables)
+    rows: dict[str, list[Row]] = {"train": ignored} if ignored else {}
     for path in files:
         if path.suffix not in (".csv", ".jsonl"):
             raise DataError(f"{path} is no table; expected a .csv or .jsonl file")
         read = read_csv(path, ("path",)) if path.suffix == ".csv" else read_jsonl(path)
-        for _, fields, problem in read:
+        for number, fields, problem in read:
+            if problem:
+                rows.setdefault("train", []).append(broken_row(path, number, problem))
+                continue
             split = fields.get("split") or "train"
             if not isinstance(split, str) or not SPLIT.fullmatch(split):
                 raise DataError(f"{path}: {split!r} cannot name a split; expected such as 'train'")
-            rows.setdefault(split, []).append(described_row(path.parent, fields, problem))
+            rows.setdefault(split, []).append(described_row(path.parent, fields))
     shards = [shard for split, these in rows.items() for shard in in_shards(split, these)]
     return not_empty(shards, source, "rows in .csv or .jsonl files")
 
@@ -207,18 +232,34 @@ def webdataset(folder: Path, _: Options) -> list[Shard]:
     """
     if folder.is_file():
         return [Tar("train", folder)]
-    shards = [Tar("train", path) for path in sorted(folder.glob("*.tar"))]
-    for split in sorted(path for path in folder.iterdir() if path.is_dir()):
-        archives = sorted(split.glob("*.tar"))
+    archives, ignored = without_clutter(folder.glob("*.tar"))
+    shards = [Tar("train", path) for path in archives]
+    folders, _ = without_clutter(path for path in folder.iterdir() if path.is_dir())
+    for split in folders:
+        archives, more = without_clutter(split.glob("*.tar"))
+        ignored += more
         if archives and not SPLIT.fullmatch(split.name):
             raise DataError(f"{split} cannot name a split; expected such as 'train'")
         shards += [Tar(split.name, path) for path in archives]
-    return not_empty(shards, folder, "*.tar or SPLIT/*.tar")
+    not_empty(shards, folder, "*.tar or SPLIT/*.tar")
+    return shards + in_shards(shards[0].split, ignored)
 
 
 LAYOUTS: dict[str, Callable[[Path, Options], list[Shard]]] = {
     layout.__name__: layout
     for layout in (audiocaps, clotho, wavcaps, esc50, urbansound8k, vggsound, table, webdataset)
+} | {"csv": table, "jsonl": table}
+
+
+TAKEN_BY = {
+    "template": ("audiocaps", "wavcaps", "vggsound"),
+    "blacklists": ("wavcaps",),
+    "use_blacklist": ("wavcaps",),
+}
+OPTIONS = {
+    "template": "--template",
+    "blacklists": "--blacklist",
+    "use_blacklist": "--no-blacklist",
 }
 
 
@@ -230,7 +271,12 @@ def read_layout(name: str, source: Path, options: Options) -> list[Shard]:
     """
     if not source.exists():
         raise DataError(f"there is no {str(source)!r}; --source is the folder of the data set")
-    if not source.is_dir() and name not in ("table", "webdataset"):
+    for option, layouts in TAKEN_BY.items():
+        if getattr(options, option) != getattr(Options(), option) and name not in layouts:
+            given = OPTIONS[option]
+            raise DataError(f"{given} is for {', '.join(layouts)}; leave it out with {name}")
+    check_template(options.template)
+    if not source.is_dir() and LAYOUTS[name] not in (table, webdataset):
         raise DataError(f"{str(source)!r} is no folder; --source is the folder of the data set")
     return LAYOUTS[name](source, options)
 
@@ -250,6 +296,10 @@ def _read_blacklists(folder: Path, paths: list[Path]) -> dict[tuple[str, str], s
                 raise DataError(f"{path} is no blacklist; expected lists of ids by subset")
             blacklisted |= {(subset, _stem(str(name))): path.name for name in ids}
     return blacklisted
+
+
+def _ten_seconds_after(start: str) -> str:
+    return str(int(start) + 10) if NUMBER.fullmatch(start) else ""
 
 
 def _unlabelled(label: str) -> str:

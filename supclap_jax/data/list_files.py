@@ -44,7 +44,8 @@ def read_csv(
       DataError: it cannot be read, or lacks columns.
     """
     try:
-        reader = csv.reader(io.StringIO(_decoded(path.read_bytes(), encodings), newline=""))
+        content = io.StringIO(_decoded(path.read_bytes(), encodings), newline="")
+        reader = _Reader(csv.reader(content, strict=True))
         names = next(reader, []) if header else list(columns)
         missing = [column for column in columns if column not in names]
         if missing:
@@ -62,10 +63,29 @@ def read_csv(
         raise DataError(
             f"{path} cannot be read: {error.strerror}; is its folder the right one?"
         ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.begin}: {error}; is a quote not closed, or one within a field "
+            "not doubled?"
+        ) from error
+    except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not a {encodings[0]} CSV file: {error}; save it as one"
         ) from error
+
+
+class _Reader:
+    """A CSV reader that knows the line at which its record begins."""
+
+    def __init__(self, reader):
+        self._reader, self.begin = reader, 1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> list[str]:
+        self.begin = self._reader.line_num + 1
+        return next(self._reader)
 
 
 def read_jsonl(path: Path) -> Iterator[Entry]:

@@ -23,7 +23,7 @@ from tensorflow_datasets.core import splits
 
 from supclap_jax.data.captioned_audio import EXCLUDED, NOTES, CaptionedAudio, write_with_beam
 from supclap_jax.data.flac import AS_TRAINING_READS, Form
-from supclap_jax.data.rows import Shard
+from supclap_jax.data.rows import Rows, Shard
 from supclap_jax.data.shards import INDEX, write_shard
 from supclap_jax.data.workers import live_with_parent
 from supclap_jax.errors import DataError
@@ -59,7 +59,7 @@ def prepare(
       progress: called with the shards done, and of how many.
 
     Returns:
-      {"read", "written", "excluded", "skipped", "silent": {kind (see `Flac`): clips},
+      {"read", "written", "excluded", "skipped", "ignored", "silent": {kind (see `Flac`): clips},
       "splits": {split: {"clips", "labelled", "languages": {language: clips}, "digest"}},
       "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
@@ -75,6 +75,7 @@ def prepare(
             raise DataError(f"{out} exists and is not this data set; choose another --out")
         shutil.rmtree(out / NOTES, ignore_errors=True)
         return json.loads((out / "report.json").read_text(encoding="utf-8"))
+    _check_files(by_split)
     unfinished = out.with_name(f"{out.name}.incomplete")
     _claim(unfinished, plan, excluded or {})
     builder = CaptionedAudio(by_split, unfinished, form)
@@ -86,7 +87,8 @@ def prepare(
     bad, considered = report["skipped"], report["read"] - report["excluded"]
     if bad > max_bad * considered or not report["written"]:
         shown = "; ".join(
-            f"{entry['file']!r}: {entry['reason']}" for entry in report["problems"][:3]
+            f"{entry['file']!r}: {entry['reason']}"
+            for entry in [entry for entry in report["problems"] if not entry["excluded"]][:3]
         )
         write_whole(unfinished / FAILED, json.dumps(report, indent=2))
         raise DataError(
@@ -127,14 +129,26 @@ def _plan(by_split: dict[str, list[Shard]], excluded: Mapping[int, str], form: F
     return digest.hexdigest()
 
 
+def _check_files(by_split: Mapping[str, list[Shard]]) -> None:
+    """Refuses lists of which not one file is there, before anything is written."""
+    for split, shards in by_split.items():
+        rows = (row for shard in shards if isinstance(shard, Rows) for row in shard)
+        files = [row.audio for row in rows if isinstance(row.audio, Path) and not row.problem]
+        if files and not any(file.exists() for file in files):
+            raise DataError(
+                f"none of the {len(files):,} files of {split} is there, such as {str(files[0])!r}; "
+                "are --source and --template right?"
+            )
+
+
 def _claim(folder: Path, plan: str, excluded: Mapping[int, str]) -> None:
     """Makes the folder this plan's, or checks that it is; forgets shards of a failed attempt."""
+    if (folder / FAILED).is_file():
+        shutil.rmtree(folder)
     if (folder / PLAN).is_file() and (folder / PLAN).read_text() != plan:
         raise DataError(
             f"{folder} was begun from another list of clips; remove it, or choose another --out"
         )
-    if (folder / FAILED).is_file():
-        shutil.rmtree(folder)
     (folder / NOTES).mkdir(parents=True, exist_ok=True)
     (folder / "dataset_info.json").unlink(missing_ok=True)
     write_whole(folder / EXCLUDED, json.dumps(excluded))
@@ -172,7 +186,8 @@ def _write_in_processes(builder: CaptionedAudio, workers: int, progress) -> None
 
 
 def _report(builder: CaptionedAudio) -> dict:
-    counts, silent = Counter(read=0, written=0, excluded=0, skipped=0), Counter()
+    counts = Counter(read=0, written=0, excluded=0, skipped=0, ignored=0)
+    silent = Counter()
     report = {"splits": {}, "problems": []}
     digests = {}
     for split, note in builder.notes():
@@ -180,6 +195,7 @@ def _report(builder: CaptionedAudio) -> dict:
         excluded = sum(entry["excluded"] for entry in note["skipped"])
         counts.update(
             read=note["read"],
+            ignored=note["ignored"],
             written=written,
             excluded=excluded,
             skipped=len(note["skipped"]) - excluded,

@@ -27,6 +27,12 @@ def show(out: Path, report: dict) -> None:
     for kind, clips in silent.items():
         if kind in SILENCES:
             console.print(f"{clips:,} clips are silent, since {SILENCES[kind]}.", soft_wrap=True)
+    if report["ignored"]:
+        console.print(
+            f"{report['ignored']:,} files that systems leave behind (._*, __MACOSX, .DS_Store, "
+            "Thumbs.db) are ignored.",
+            soft_wrap=True,
+        )
     splits = Table(title="Splits")
     for name in ("split", "clips", "clips with captions"):
         splits.add_column(name, justify="right")

@@ -5,6 +5,7 @@ What is wrong with a row is told in it, so that it is counted where the row is w
 
 import dataclasses
 import re
+import string
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -28,6 +29,10 @@ AUDIO_SUFFIXES = (
 )
 LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 EMPTY = "it has no caption and no label"
+CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+TIMES = (("start_time", "start", "onset"), ("end_time", "end", "offset"))
+NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
+FORMAT = re.compile(r"0?[0-9]{0,2}(\.[0-9]{1,2})?[df]?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +46,10 @@ class Row:
       label: name of its class, or "".
       fold: of a set with cross-validation folds, from 1; else 0.
       source: the recording it is cut from, such as "youtube:ID" or "freesound:ID"; by default `id`.
+      start: second at which the clip begins in its file.
+      end: second at which it ends; None: where the file does.
       problem: why the clip cannot be used, or "".
+      ignored: it is no clip, but what a system leaves behind in folders and archives.
       excluded: why it must not be used, such as a blacklist, or "".
     """
 
@@ -51,8 +59,11 @@ class Row:
     label: str = ""
     fold: int = 0
     source: str = ""
+    start: float = 0.0
+    end: float | None = None
     problem: str = ""
     excluded: str = ""
+    ignored: bool = False
 
 
 class Shard(Protocol):
@@ -98,7 +109,7 @@ def in_shards(split: str, rows: Iterable[Row]) -> list[Rows]:
         first = clips.setdefault(row.id, row)
         if first is row:
             continue
-        if row.audio != first.audio or row.label != first.label:
+        if _clip(row) != _clip(first):
             doubles.append(dataclasses.replace(row, problem="another clip has its id", excluded=""))
         elif row.captions:
             captions = dict(first.captions)
@@ -114,6 +125,29 @@ def in_shards(split: str, rows: Iterable[Row]) -> list[Rows]:
         Rows(split, tuple(joined[start : start + CLIPS_IN_SHARD]))
         for start in range(0, len(joined), CLIPS_IN_SHARD)
     ]
+
+
+def _clip(row: Row) -> tuple:
+    """What rows of one clip have in common."""
+    return row.audio, row.label, row.start, row.end
+
+
+def broken_row(path: Path, number: int, problem: str) -> Row:
+    """A row of a list that cannot be read; one of its own, named by its number."""
+    return Row(id=f"{path.name}:{number}", problem=problem)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file is what macOS or Windows leave beside others."""
+    *folders, file = PurePosixPath(name).parts or ("",)
+    return "__MACOSX" in folders or file.startswith("._") or file in CLUTTER
+
+
+def without_clutter(paths: Iterable[Path]) -> tuple[list[Path], list[Row]]:
+    """The files in order, and a row for each that is ignored."""
+    paths = sorted(paths)
+    ignored = [Row(id=str(path), ignored=True) for path in paths if is_clutter(str(path))]
+    return [path for path in paths if not is_clutter(str(path))], ignored
 
 
 def not_empty(shards: list[Shard], folder: Path, expected: str) -> list[Shard]:
@@ -147,13 +181,33 @@ def described_row(folder: Path, fields: dict, problem: str = "") -> Row:
     if odd is not None:
         misplaced = misplaced or f"its language is {odd!r}; expected a code such as {ENGLISH!r}"
     label = text.get("label", "").strip()
+    given, (start, end), mistimed = _times(fields)
+    is_part = any(given)
     return Row(
-        id=text.get("id") or name,
+        id=text.get("id") or (f"{name}:{'-'.join(given)}" if is_part else name),
         audio=file,
         captions=captions,
         label=label,
-        problem=problem or misplaced or ("" if label else empty),
+        source=name if is_part else "",
+        start=start,
+        end=end,
+        problem=problem or misplaced or mistimed or ("" if label else empty),
     )
+
+
+def _times(fields: dict) -> tuple[list[str], tuple[float, float | None], str]:
+    """Beginning and end, by any name: as given, in seconds, and what is wrong with them."""
+    given = []
+    for names in TIMES:
+        values = (str(fields[name]).strip() for name in names if fields.get(name) is not None)
+        given.append(next(filter(None, values), ""))
+    odd = next((text for text in given if text and not NUMBER.fullmatch(text)), None)
+    if odd is not None:
+        return given, (0.0, None), f"one of its times is {odd!r}; expected seconds"
+    start, end = float(given[0] or 0), float(given[1]) if given[1] else None
+    if end is not None and end <= start:
+        return given, (0.0, None), f"it ends at {end:g} s, but begins at {start:g} s"
+    return given, (start, end), ""
 
 
 def captions_of(
@@ -181,20 +235,46 @@ def inside(folder: Path, name: str) -> tuple[Path | bytes, str]:
     return folder / path, ""
 
 
+def check_template(template: str) -> None:
+    """Raises DataError unless it consists of names in braces, with number formats at most."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise DataError(f"--template={template!r} cannot be read: {error}") from error
+    for _, name, form, conversion in parts:
+        fits = name is None or (name.isidentifier() and not conversion and FORMAT.fullmatch(form))
+        if not fits:
+            raise DataError(
+                f"--template={template!r} has {name!r}; expected names of columns in braces, at "
+                "most with a format of numbers, such as {start_time:06d} or {start_time:.3f}"
+            )
+
+
 def from_template(folder: Path, template: str, fields: dict) -> tuple[Path | bytes, str]:
-    """The file that `template` names with these fields, as `inside`.
+    """The file that a checked template names with these fields, as `inside`.
 
     Raises:
       DataError: the template asks for other fields.
     """
-    try:
-        name = template.format(**fields)
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"--template={template!r} cannot be filled in ({error!r}); expected names in braces, "
-            f"of {', '.join(fields)}"
-        ) from error
-    return inside(folder, name)
+    path = ""
+    for text, name, form, _ in string.Formatter().parse(template):
+        path += text
+        if name is None:
+            continue
+        if name not in fields:
+            known = ", ".join(fields)
+            raise DataError(
+                f"--template={template!r} cannot be filled in: {name!r} is none of {known}"
+            )
+        value = str(fields[name])
+        if form:
+            is_whole = form.endswith("d")
+            if not NUMBER.fullmatch(value) or (is_whole and float(value) % 1):
+                kind = "a whole number" if is_whole else "a number"
+                return b"", f"its {name} is {value!r}; expected {kind}"
+            value = format(int(float(value)) if is_whole else float(value), form)
+        path += value
+    return inside(folder, path)
 
 
 def _pairs(value: object, language: str) -> Iterator[tuple[str, object]]:

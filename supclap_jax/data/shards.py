@@ -61,9 +61,13 @@ class ShardExamples:
         exclusions = json.loads(self.excluded.read_text())
         seen: set[str] = set()
         index: dict[str, list] = {name: [] for name in INDEX}
-        skipped, languages, silent, read, labelled = [], Counter(), Counter(), 0, 0
+        skipped, languages, silent = [], Counter(), Counter()
+        read, ignored, labelled = 0, 0, 0
         digest = hashlib.sha256()
         for row in self.shard:
+            if row.ignored:
+                ignored += 1
+                continue
             read += 1
             excluded = row.excluded or exclusions.get(str(key_of(row.source or row.id)), "")
             problem, flac = row.problem, None
@@ -71,7 +75,7 @@ class ShardExamples:
                 problem = "another clip has its id" if row.id in seen else _text_problem(row)
             if not excluded and not problem:
                 try:
-                    flac = to_flac(row.audio, self.form)
+                    flac = to_flac(row.audio, self.form, row.start, row.end)
                     if flac.silent != "silent":
                         excluded = exclusions.get(str(key_of(flac.digest)), "")
                 except BadAudio as error:
@@ -100,6 +104,7 @@ class ShardExamples:
             yield row.id, example
         note = {
             "read": read,
+            "ignored": ignored,
             "silent": dict(sorted(silent.items())),
             "skipped": skipped,
             "labelled": labelled,

@@ -82,9 +82,11 @@ def survey(audio: Path | bytes) -> Survey:
         raise BadAudio(f"it cannot be decoded ({reason})") from None
 
 
-def blocks(file: Stream, dtype: str) -> Iterator[np.ndarray]:
-    """What there is from here on, `[frames, channels]` at a time."""
-    while len(block := file.read(BLOCK, dtype, always_2d=True)):
+def blocks(file: Stream, dtype: str, frames: int | None = None) -> Iterator[np.ndarray]:
+    """What there is from here on, or so many frames of it, `[frames, channels]` at a time."""
+    left = file.frames if frames is None else frames
+    while len(block := file.read(min(BLOCK, left), dtype, always_2d=True)):
+        left -= len(block)
         yield block
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from supclap_jax.data.rows import AUDIO_SUFFIXES, Row, described_row, inside
+from supclap_jax.data.rows import AUDIO_SUFFIXES, Row, described_row, inside, is_clutter
 
 MEMBER_SUFFIXES = (*AUDIO_SUFFIXES, ".json", ".txt")
 
@@ -30,6 +30,9 @@ def _rows(path: Path) -> Iterator[Row]:
     try:
         with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
             for member in archive:
+                if is_clutter(member.name):
+                    yield Row(id=f"{path.name}/{member.name}", ignored=True)
+                    continue
                 _, problem = inside(Path(), member.name)
                 if not problem and not (member.isfile() or member.isdir()):
                     problem = "it is neither a file nor a folder"

@@ -10,6 +10,7 @@ import soundfile
 from supclap_jax.cli.main import main
 from supclap_jax.data.layouts import read_layout
 from supclap_jax.data.preparation import prepare
+from supclap_jax.data.preparation_report import show
 from supclap_jax.data.rows import Options
 from supclap_jax.data.shards import FEATURES
 from supclap_jax.errors import DataError
@@ -211,3 +212,80 @@ def test_unreadable_lists_are_one_line(name, break_it, message, tmp_path, capsys
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_files_that_systems_leave_behind_are_ignored_and_counted(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write_sound(folder / "good.wav")
+    write_csv(folder / "clips.csv", [("path", "caption"), ("good.wav", "A sound")])
+    (folder / "._clips.csv").write_bytes(b"\0\5\x16\7")
+    (folder / ".DS_Store").write_bytes(b"x")
+    report = prepared("table", folder, tmp_path / "out")
+    assert (report["read"], report["written"], report["ignored"]) == (1, 1, 1)
+    show(tmp_path / "out", report)
+    assert "1 files that systems leave behind" in capsys.readouterr().out
+    source = published.make("wavcaps", tmp_path / "wavcaps")
+    before = prepared("wavcaps", source, tmp_path / "before")
+    (source / "json_files" / "FreeSound" / "._freesound_final.json").write_bytes(b"\0")
+    report = prepared("wavcaps", source, tmp_path / "after")
+    assert report == {**before, "ignored": 1}
+
+
+def test_times_cut_the_clip_out_of_its_file(tmp_path):
+    path = tmp_path / "in" / "long.wav"
+    path.parent.mkdir()
+    samples = 0.4 * np.sin(np.arange(80_000) ** 1.3 / 50)
+    soundfile.write(path, samples, 16_000, "FLOAT")
+    rows = [("path", "caption", "onset", "offset"), ("long.wav", "one", "1", "2.5")]
+    rows += [("long.wav", "two", "", "1"), ("long.wav", "three", "4", "")]
+    rows += [("long.wav", "all", "", "")]
+    rows += [("long.wav", "x", "a", ""), ("long.wav", "x", "3", "2"), ("long.wav", "x", "2", "9")]
+    write_csv(tmp_path / "in" / "clips.csv", rows)
+    report = prepared("table", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    found = {record["captions"][0]: record for record in records(tmp_path / "out", "train")}
+    parts = {b"one": (16, 40), b"two": (0, 16), b"three": (64, 80), b"all": (0, 80)}
+    for name, (first, last) in parts.items():
+        stored, _ = soundfile.read(io.BytesIO(found[name]["audio"]))
+        expected = samples[first * 1000 : last * 1000]
+        np.testing.assert_allclose(stored, expected, rtol=0, atol=2.0**-15)
+        assert found[name]["duration"] == len(expected) / 16_000
+        assert found[name]["source"] == b"long.wav"
+    assert sorted(entry["reason"] for entry in report["problems"]) == [
+        "it ends at 2 s, but begins at 3 s",
+        "one of its times is 'a'; expected seconds",
+        "the clip ends at 9 s, but its file ends at 5.00 s",
+    ]
+
+
+def test_numbers_in_templates(tmp_path):
+    folder = tmp_path / "in"
+    rows = [("audiocap_id", "youtube_id", "start_time", "caption"), (1, "abc", 30, "A sound")]
+    write_csv(folder / "train.csv", [*rows, (2, "abc", "x", "A sound"), (3, "abc", 7, "Another")])
+    for name in ("abc_000030_40.000.wav", "abc_000007_17.000.wav"):
+        write_sound(folder / name)
+    options = Options(template="{youtube_id}_{start_time:06d}_{end_time:.3f}.wav")
+    report = prepare(read_layout("audiocaps", folder, options), tmp_path / "out", max_bad=0.5)
+    assert report["written"] == 2
+    assert report["problems"][0]["reason"] == "its start_time is 'x'; expected a whole number"
+
+
+def test_rows_of_a_wrong_number_of_fields_are_told_one_by_one(tmp_path):
+    """As a caption does that is broken over lines without quotes."""
+    folder = tmp_path / "in"
+    write_sound(folder / "good.wav")
+    text = "path,caption,label\ngood.wav,A dog\nthat barks\nloudly,dog\ngood.wav,Rain,rain\n"
+    (folder / "clips.csv").write_text(text)
+    report = prepared("table", folder, tmp_path / "out", max_bad=1.0)
+    assert [(entry["id"], entry["reason"]) for entry in report["problems"]] == [
+        ("clips.csv:2", "its row has 2 fields, expected 3"),
+        ("clips.csv:3", "its row has 1 fields, expected 3"),
+        ("clips.csv:4", "its row has 2 fields, expected 3"),
+    ]
+    assert (report["read"], report["written"]) == (4, 1)
+
+
+def test_a_quote_that_is_not_closed_is_told_by_its_line(tmp_path):
+    text = 'path,caption\ngood.wav,"A dog\nother.wav,A cat\n'
+    (tmp_path / "clips.csv").write_text(text)
+    with pytest.raises(DataError, match=r"clips.csv, line 2: unexpected end of data; is a quote"):
+        shards_of("csv", tmp_path / "clips.csv")

@@ -52,6 +52,35 @@ def test_repaired_files_are_read_again_after_a_failure(tmp_path):
     assert prepared("esc50", source, tmp_path / "out")["written"] == 4
 
 
+def test_a_corrected_command_works_where_a_wrong_one_failed(tmp_path, capsys):
+    """Whether nothing was there, or too much was bad."""
+    source = published.audiocaps(tmp_path / "in")
+    (source / "train" / "Y-train000003.wav").write_bytes(b"")
+    command = ["prepare", "--format=audiocaps", f"--source={source}", f"--out={tmp_path / 'out'}"]
+    assert main([*command, "--template={youtube_id}.wav"]) == 2
+    assert not (tmp_path / "out.incomplete").exists()
+    assert main([*command, TEMPLATE]) == 2
+    error = capsys.readouterr().err
+    assert "Y-train000003.wav': the file is empty" in error
+    (source / "train.csv").write_text((source / "train.csv").read_text().replace("sound", "noise"))
+    assert main([*command, TEMPLATE, "--max-bad=0.1"]) == 0
+
+
+def test_the_examples_of_a_failure_are_of_skipped_clips(tmp_path, capsys):
+    source = published.esc50(tmp_path / "in")
+    prepared("esc50", source, tmp_path / "held_out")
+    *_, last = sorted((source / "audio").iterdir())
+    last.write_bytes(b"")
+    (source / "meta" / "esc50.csv").rename(source / "meta" / "all.csv")
+    lines = (source / "meta" / "all.csv").read_text().splitlines()
+    lines = [line.replace(",100", ",200") if last.name in line else line for line in lines]
+    (source / "meta" / "esc50.csv").write_text("\n".join(lines))
+    command = ["prepare", "--format=esc50", f"--source={source}", f"--out={tmp_path / 'out'}"]
+    assert main([*command, f"--exclude={tmp_path / 'held_out'}"]) == 2
+    error = capsys.readouterr().err
+    assert "the same recording" not in error and last.name in error
+
+
 def test_what_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
     write_sound(tmp_path / "in" / "good.wav")
     rows = [("path", "caption"), ("good.wav", "A sound"), ("../[/foo].wav", "A sound")]
@@ -63,6 +92,9 @@ def test_what_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
     assert "[/foo]" in printed and "o[bold]8" in printed
 
 
+TEMPLATE = "--template={split}/Y{youtube_id}.wav"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,9 +102,13 @@ def test_what_looks_like_markup_is_printed_as_it_is(tmp_path, capsys):
         (["--workers=0"], "--workers is 0"),
         (["--max-bad=2"], "--max-bad is 2.0"),
         (["--template={nothing}.wav"], "cannot be filled in"),
-        (["--template={split.__class__}.wav"], "there is no such file"),
+        (["--template={split.__class__}.wav"], "expected names of columns in braces"),
+        (["--template={split:>99999999}.wav"], "expected names of columns in braces"),
+        (["--template={split"], "cannot be read"),
+        (["--template=x/{youtube_id}.wav"], "none of the 10 files of train is there, such as"),
+        (["--blacklist=x.json"], "--blacklist is for wavcaps; leave it out with audiocaps"),
         (["--exclude=nowhere"], "nowhere is no prepared data set"),
-        (["--beam=--runner=DirectRunner"], "Beam is not installed"),
+        (["--beam=--runner=DirectRunner", TEMPLATE], "Beam is not installed"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, tmp_path, capsys):

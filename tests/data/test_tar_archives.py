@@ -51,6 +51,14 @@ def test_archives_with_everything_wrong(tmp_path):
     assert not (tmp_path / "evil.flac").exists()
 
 
+def test_what_a_mac_puts_into_archives_splits_no_clip(tmp_path):
+    members = [("a.flac", encoded("a")), ("._a.flac", b"\0"), ("__MACOSX/._a.json", b"\0")]
+    members += [("a.json", b'{"caption": "A sound"}'), (".DS_Store", b"x")]
+    tar(tmp_path / "in" / "0.tar", members)
+    report = prepared("webdataset", tmp_path / "in", tmp_path / "out")
+    assert (report["read"], report["written"], report["ignored"]) == (1, 1, 3)
+
+
 def captioned(*names):
     """Members of a clip for each name."""
     for name in names:
