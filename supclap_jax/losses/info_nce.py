@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from .base import Softmax
 from .inputs import check_pairs, scalar, wide
-from .pairs import Pairs, whole_matrix
+from .pairs import Pairs, targets, whole_matrix
 from .reduction import make_reduction
 from .similarity import similarity
 from .tile_sweep import losses_of, sweep
@@ -89,7 +89,7 @@ def info_nce(
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(query, key)
         positive, left_out = whole_matrix(pairs, same_id, *scores.shape)
-        losses = _cross_entropy(scores, logit_scale, positive, left_out)
+        losses = _cross_entropy(scores, logit_scale, pairs, same_id, positive, left_out)
         if target is not None:
             losses = jnp.where(jnp.any(positive, axis=1), losses, jnp.nan)
         return reduce(losses)
@@ -132,9 +132,9 @@ def symmetric_info_nce(
     if base == Softmax() and block_size is None and not axis_name:
         scores = similarity(audio, text)
         positive, left_out = whole_matrix(pairs, same_id, *scores.shape)
-        audio_to_text = _cross_entropy(scores, logit_scale, positive, left_out)
-        turned = left_out if left_out is None else left_out.T
-        text_to_audio = _cross_entropy(scores.T, logit_scale, positive.T, turned)
+        audio_to_text = _cross_entropy(scores, logit_scale, pairs, same_id, positive, left_out)
+        turned = (positive.T, left_out if left_out is None else left_out.T)
+        text_to_audio = _cross_entropy(scores.T, logit_scale, pairs, same_id, *turned)
         return reduce((audio_to_text + text_to_audio) / 2)
     plan = make_plan(base, audio, [text], ids, same_id, axis_name, block_size)
     sides = sweep(plan, audio, text, logit_scale, pairs, both=True)
@@ -144,6 +144,8 @@ def symmetric_info_nce(
 def _cross_entropy(
     scores: jax.Array,
     logit_scale: jax.Array,
+    pairs: Pairs,
+    same_id: str,
     positive: jax.Array,
     left_out: jax.Array | None,
 ) -> jax.Array:
@@ -152,7 +154,11 @@ def _cross_entropy(
     The target is subtracted before scaling: near convergence the loss and its gradient with
     respect to the scale are small differences of large numbers otherwise.
     """
-    count = jnp.sum(positive, axis=1, dtype=scores.dtype)
-    target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / jnp.maximum(count, 1)
+    if pairs.ids is not None and same_id == "positive":
+        count = jnp.sum(positive, axis=1, dtype=scores.dtype)
+        target = jnp.sum(jnp.where(positive, scores, 0), axis=1) / jnp.maximum(count, 1)
+    else:
+        own = targets(pairs, 0, scores.shape[0])
+        target = jnp.take_along_axis(scores, own[:, None], axis=1, mode="clip")[:, 0]
     margin = (scores - target[:, None]) * logit_scale
     return jax.nn.logsumexp(margin, axis=1, where=None if left_out is None else ~left_out)
