@@ -155,13 +155,13 @@ def _decode_all(file: Stream, container: Container) -> Survey:
     for block in blocks(file, "int32" if is_integer else "float32"):
         if digest and bits:
             digest.update(_in_bits(block, bits))
-        if not np.all(np.isfinite(block)):
+        if not is_integer and not np.all(np.isfinite(block)):
             raise BadAudio("it holds NaN or infinite samples")
         if second:
             _compare(block, second.read(len(block)), frames / file.samplerate)
-        scaled = block / 2.0**31 if is_integer else block.astype(np.float64)
-        frames, peak = frames + len(block), max(peak, np.abs(scaled).max())
-        energy += np.sum(scaled * scaled, axis=0)
+        samples = block * np.float32(2**-31) if is_integer else block
+        frames, peak = frames + len(block), max(peak, samples.max(), -samples.min())
+        energy += np.einsum("fc,fc->c", samples, samples)
     if frames == 0:
         raise BadAudio("it holds no samples")
     if peak > (OVERSHOOT if second else 2**24):  # of integers in floating point
