@@ -4,12 +4,17 @@ import dataclasses
 import json
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from supclap_jax.data.rows import AUDIO_SUFFIXES, Row, described_row, inside, is_clutter
 
 MEMBER_SUFFIXES = (*AUDIO_SUFFIXES, ".json", ".txt")
+WAITING = 256 * 2**20  # bytes of clips whose files do not follow one another
+FAR_APART = "its files lie too far apart in the archive; write the archive sorted by name"
+BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,35 +29,85 @@ class Tar:
             yield dataclasses.replace(row, source=f"{self.split}/{row.id}")
 
 
+class _Plan(NamedTuple):
+    """What an archive's headers say, before its files are read.
+
+    Attributes:
+      files: how many files each clip has; a clip is a key and which of several of that key.
+      besides: keys of files that stand beside a clip and are none of its own: `KEY.info.json`.
+    """
+
+    files: Counter
+    besides: set[str]
+
+
+def _plan(path: Path) -> _Plan:
+    """Reads all headers; of an archive that is cut the last clip never has all of its files."""
+    files, turns, with_audio, clip = Counter(), Counter(), set(), None
+    try:
+        with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
+            for member in archive:
+                if _problem(member) or not member.isfile() or is_clutter(member.name):
+                    continue
+                key, suffix = _key(member.name)
+                clip = (key, turns[key, suffix])
+                turns[key, suffix] += 1
+                files[clip] += 1
+                if suffix in AUDIO_SUFFIXES:
+                    with_audio.add(key)
+    except BROKEN:
+        files.update([clip] if clip else [])
+    besides = {key for key, _ in files if key.rpartition(".")[0] in with_audio}
+    return _Plan(files, besides - with_audio)
+
+
 def _rows(path: Path) -> Iterator[Row]:
-    """The clips of an archive, each when its last member has been read."""
-    name, members = "", {}
+    """The clips of an archive, each when its last file has been read, wherever the others lie."""
+    plan, turns, waiting, given_up = _plan(path), Counter(), {}, set()
+    last = "(beginning)"
     try:
         with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
             for member in archive:
+                name = f"{path.name}/{member.name}"
                 if is_clutter(member.name):
-                    yield Row(id=f"{path.name}/{member.name}", ignored=True)
+                    yield Row(id=name, ignored=True)
                     continue
-                _, problem = inside(Path(), member.name)
-                if not problem and not (member.isfile() or member.isdir()):
-                    problem = "it is neither a file nor a folder"
-                if problem:
-                    yield Row(id=f"{path.name}/{member.name}", problem=problem)
-                elif member.isfile():
-                    key, suffix = _key(member.name)
-                    if members and (key != name or suffix in members):
-                        yield _row(path, name, members)
-                        members = {}
-                    name = key
-                    used = suffix in MEMBER_SUFFIXES
-                    members[suffix] = archive.extractfile(member).read() if used else b""
-            if members:
-                yield _row(path, name, members)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        yield Row(
-            id=f"{path.name}/{name or '(beginning)'}",
-            problem=f"the archive is cut or broken here ({error})",
-        )
+                if problem := _problem(member):
+                    yield Row(id=name, problem=problem)
+                if problem or not member.isfile():
+                    continue
+                last, suffix = _key(member.name)
+                clip = (last, turns[last, suffix])
+                turns[last, suffix] += 1
+                if last in plan.besides or clip in given_up:
+                    continue
+                files = waiting.setdefault(clip, {})
+                used = suffix in MEMBER_SUFFIXES
+                files[suffix] = archive.extractfile(member).read() if used else b""
+                if len(files) == plan.files[clip]:
+                    yield _row(path, last, waiting.pop(clip))
+                elif _size(waiting) > WAITING:
+                    oldest = next(iter(waiting))
+                    given_up.add(oldest)
+                    del waiting[oldest]
+                    yield Row(id=f"{path.name}/{oldest[0]}", problem=FAR_APART)
+    except BROKEN as error:
+        for key in dict.fromkeys(key for key, _ in waiting) or (last,):
+            problem = f"the archive is cut or broken here ({error})"
+            yield Row(id=f"{path.name}/{key}", problem=problem)
+
+
+def _size(waiting: dict[tuple, dict[str, bytes]]) -> int:
+    return sum(len(data) for files in waiting.values() for data in files.values())
+
+
+def _problem(member: tarfile.TarInfo) -> str:
+    if is_clutter(member.name):
+        return ""
+    _, problem = inside(Path(), member.name)
+    if not problem and not (member.isfile() or member.isdir()):
+        problem = "it is neither a file nor a folder"
+    return problem
 
 
 class _Header(tarfile.TarInfo):

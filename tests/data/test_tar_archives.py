@@ -1,9 +1,11 @@
 """Archives of clips, whole, damaged and hostile."""
 
+import gzip
 import tarfile
 
 import pytest
 
+from supclap_jax.data import tar_archives
 from supclap_jax.data.prepared import PreparedSplit, find_leaks
 from tests.data.preparing import prepared, records
 from tests.data.published import encoded, tar
@@ -57,6 +59,27 @@ def test_what_a_mac_puts_into_archives_splits_no_clip(tmp_path):
     tar(tmp_path / "in" / "0.tar", members)
     report = prepared("webdataset", tmp_path / "in", tmp_path / "out")
     assert (report["read"], report["written"], report["ignored"]) == (1, 1, 3)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_files_of_a_clip_may_lie_apart(suffix, tmp_path, monkeypatch):
+    """All sounds first, then all texts; and a second JSON beside each."""
+    members = [(f"{name}.flac", encoded(name)) for name in "abc"]
+    members += [(f"{name}.info.json", b'{"caption": "Not this"}') for name in "abc"]
+    members += [(f"{name}.json", b'{"caption": "A sound"}') for name in "abc"]
+    path = tar(tmp_path / "in" / "0.tar", members)
+    if suffix == ".tar.gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    report = prepared("webdataset", tmp_path / "in", tmp_path / "out")
+    assert (report["read"], report["written"]) == (3, 3)
+    found = records(tmp_path / "out", "train")
+    assert [(record["id"], record["captions"][0]) for record in found] == [
+        (f"0.tar/{name}".encode(), b"A sound") for name in "abc"
+    ]
+    monkeypatch.setattr(tar_archives, "WAITING", 2 * len(encoded("a")) + 100)
+    report = prepared("webdataset", tmp_path / "in", tmp_path / "less", max_bad=1.0)
+    assert (report["read"], report["written"]) == (3, 2)
+    assert "too far apart in the archive" in report["problems"][0]["reason"]
 
 
 def captioned(*names):
