@@ -1,6 +1,7 @@
 """The configuration of a run: its fields, their checks, and the recipes that set them."""
 
-from supclap_jax.config.fields import FIELDS, LANGUAGES
+from supclap_jax.config.fields import FIELDS
+from supclap_jax.config.language_codes import LANGUAGES, SONAR_LANGUAGES
 from supclap_jax.config.recipes import VARIANTS, read_config, set_variant
 from supclap_jax.config.stored import load, to_json
 from supclap_jax.config.validation import validate
@@ -9,6 +10,7 @@ from supclap_jax.config.values import changed_keys, default, flatten, nearest_ke
 __all__ = [
     "FIELDS",
     "LANGUAGES",
+    "SONAR_LANGUAGES",
     "VARIANTS",
     "changed_keys",
     "default",

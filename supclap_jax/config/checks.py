@@ -3,6 +3,7 @@
 Every check has a `sentence` that follows "expected" in an error and stands in the reference.
 """
 
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
+from supclap_jax.config.language_codes import SONAR_LANGUAGES
 from supclap_jax.config.named_objects import is_reference
 
 LARGEST = sys.float_info.max
@@ -204,23 +206,23 @@ def optional(check: Check) -> Either:
 
 
 @dataclass(frozen=True)
-class SomeOf(Check):
-    """A tuple of some of the options, at least one."""
+class Languages(Check):
+    """A tuple of languages that SONAR's tokenizer has, at least one."""
 
-    options: tuple[str, ...]
     type = tuple
 
     def problem(self, value):
         if not isinstance(value, tuple | list):
             return f"is {value!r}; expected a tuple, {self.sentence}"
-        strange = [item for item in value if item not in self.options]
+        strange = [item for item in value if item not in SONAR_LANGUAGES]
         if strange:
-            return f"names {strange[0]!r}; expected {self.sentence}"
-        return None if value else f"is empty; name at least one, such as {self.options[0]!r}"
+            like = difflib.get_close_matches(str(strange[0]), SONAR_LANGUAGES)
+            return f"names {strange[0]!r}; expected {', '.join(like) or self.sentence}"
+        return None if value else "is empty; name at least one, such as 'eng_Latn'"
 
     @property
     def sentence(self):
-        return f"some of {', '.join(self.options)}"
+        return "some of SONAR's 202 languages, such as eng_Latn"
 
     def typed(self, value):
         return tuple(value)

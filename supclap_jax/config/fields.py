@@ -6,8 +6,8 @@ from supclap_jax.config.checks import (
     Check,
     Flag,
     Growing,
+    Languages,
     Named,
-    SomeOf,
     Text,
     Weights,
     choice,
@@ -38,16 +38,6 @@ from supclap_jax.config.conditions import (
 )
 from supclap_jax.losses import BASES
 
-LANGUAGES = (
-    "eng_Latn",
-    "fra_Latn",
-    "deu_Latn",
-    "spa_Latn",
-    "nld_Latn",
-    "cat_Latn",
-    "jpn_Jpan",
-    "zho_Hans",
-)
 COUNT = whole(1)
 POSITIVE = number(above=0)
 NON_NEGATIVE = number(0)
@@ -294,7 +284,7 @@ FIELDS: dict[str, Field] = {
         Growing(number(0.15)),
     ),
     "data.languages": Field(
-        ("eng_Latn",), "of captions; the first is the headline one", SomeOf(LANGUAGES)
+        ("eng_Latn",), "of captions; the first is the headline one", Languages()
     ),
     "data.on_bad_clip": Field(
         "error", "what to do about unreadable audio", choice("error", "skip")

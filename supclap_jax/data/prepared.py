@@ -48,6 +48,7 @@ class PreparedSplit(Sequence):
             if split not in splits:
                 raise DataError(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
             self._size, self._digest = splits[split]["clips"], splits[split]["digest"]
+            self._captioned = splits[split]["languages"]
             self._covered = [splits[split]["labelled"]]
             self._covered += [splits[split]["languages"].get(name, 0) for name in languages]
 
@@ -141,6 +142,12 @@ class PreparedSplit(Sequence):
         Raises:
           DataError: a clip has no label, and no caption in one of the languages.
         """
+        lacking = next((name for name in self.languages if name not in self._captioned), None)
+        if self._captioned and lacking is not None:
+            raise DataError(
+                f"{self.folder}: the {self.split} clips have no captions in {lacking}; they have "
+                f"them in {', '.join(self._captioned)}"
+            )
         captions: dict[str, list] = {language: [] for language in self.languages}
         labels, ids, folds = [], [], []
         for index in range(len(self)):

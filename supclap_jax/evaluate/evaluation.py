@@ -26,6 +26,7 @@ from supclap_jax.evaluate.tables import tables
 from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.models.tokens import check_languages
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
 from supclap_jax.runs.processes import is_first
 from supclap_jax.runs.run import Run
@@ -144,6 +145,7 @@ class _Subject:
             data.mixture = ConfigDict()
         if evaluation.languages:
             data.languages = evaluation.languages
+        check_languages(data.languages, self.config.text.vocab_size)
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .base import Side, Tile
+from .blocks import Job, Sides
 from .pairs import pair_masks
 from .similarity import similarity
-from .tile_sweep import Job, Sides
 
 Function = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 

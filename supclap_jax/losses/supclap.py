@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .base import BASES, BaseLoss, Side
 from .batch_statistics import Recall, Summary
+from .blocks import Job, Sides
 from .function_loss import Function, function_sides
 from .inputs import check_pairs, scalar, wide
 from .pairs import Pairs, zero_padded
@@ -19,7 +20,7 @@ from .svr import (
     regularized_sides,
     support_vectors,
 )
-from .tile_sweep import Job, Sides, losses_of, sweeps
+from .tile_sweep import losses_of, sweeps
 from .tiles import make_plan
 
 POSITIVE = {"text": "audio", "audio": "text"}  # what the support vectors of each side move towards

@@ -16,42 +16,27 @@ What a tile contributes is the affair of the base loss (`base.py`) and of the st
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .base import Side, Tile
-from .batch_statistics import Statistic
+from .base import Side
+from .blocks import (
+    Job,
+    Sides,
+    differentiate_block,
+    finish_state,
+    gather_block,
+    merge_states,
+    outcomes_of,
+    start_state,
+)
 from .devices import device_count, vary, varying
 from .exchange import exchange, fetch
 from .inputs import wide
-from .pairs import Pairs, numbered, pair_masks, targets
-from .tiles import Plan, Tree, add, over_tiles, product, put, take
-
-
-class Job(NamedTuple):
-    """One sweep of an exchange: queries against one of its arrays of keys.
-
-    Attributes:
-      query: float `[queries, dim]`; on several devices, this one's share.
-      key: name of the keys.
-      both: the loss of columns as well as of rows.
-      statistics: gathered for rows and for columns.
-    """
-
-    query: jax.Array
-    key: str
-    both: bool = False
-    statistics: tuple[Statistic, ...] = ()
-
-
-class Sides(NamedTuple):
-    """What a sweep knows of its rows, the queries, and of its columns, the keys."""
-
-    rows: Side
-    columns: Side
+from .pairs import Pairs, numbered, targets
+from .tiles import Plan, Tree
 
 
 def losses_of(sides: Iterable[Side]) -> jax.Array:
@@ -135,8 +120,8 @@ def sweeps(
         total = lax.psum(jnp.sum(pairs.mask), axes)
     return [
         Sides(
-            _outcomes(plan, job, 1, rows, own, scale, bias, total),
-            _outcomes(plan, job, 0, columns, own, scale, bias, total),
+            outcomes_of(plan, job, 1, rows, own, scale, bias, total),
+            outcomes_of(plan, job, 0, columns, own, scale, bias, total),
         )
         for job, own, (rows, columns) in zip(jobs, owns, sides, strict=True)
     ]
@@ -168,7 +153,7 @@ def _forward(plan, jobs, queries, keys, fixed, scale, bias):
 
     def visit(first, blocks, column_states, row_states):
         visited = [
-            _gather_block(plan, job, row, _columns(job, n, first, blocks), scale, bias, *states)
+            gather_block(plan, job, row, _columns(job, n, first, blocks), scale, bias, *states)
             for n, (job, row, *states) in enumerate(
                 zip(jobs, rows, column_states, row_states, strict=True)
             )
@@ -176,10 +161,10 @@ def _forward(plan, jobs, queries, keys, fixed, scale, bias):
         return [list(states) for states in zip(*visited, strict=True)]
 
     def start(axis, pairs):
-        return vary([_start(plan, job, axis, pairs, scale.dtype) for job in jobs], differing)
+        return vary([start_state(plan, job, axis, pairs, scale.dtype) for job in jobs], differing)
 
     def merge(*states):
-        return [_merge(plan, *of_job) for of_job in zip(jobs, *states, strict=True)]
+        return [merge_states(plan, *of_job) for of_job in zip(jobs, *states, strict=True)]
 
     columns, differing = keys[jobs[0].key].shape[0], varying(queries[0])
     column_states, row_states = exchange(
@@ -194,7 +179,7 @@ def _forward(plan, jobs, queries, keys, fixed, scale, bias):
     )
     row_states, kept = zip(*row_states, strict=True)
     sides = [
-        Sides(_finish(plan, job, 1, row, scale), _finish(plan, job, 0, column, scale))
+        Sides(finish_state(plan, job, 1, row, scale), finish_state(plan, job, 0, column, scale))
         for job, row, column in zip(jobs, row_states, column_states, strict=True)
     ]
     return sides, (queries, keys, fixed, scale, bias, kept, sides)
@@ -212,7 +197,7 @@ def _backward(plan, jobs, residuals, cotangents):
     def visit(first, blocks, key_gradients, home):
         key_gradients, home = dict(key_gradients), list(home)
         for n, job in enumerate(jobs):
-            key_gradients[job.key], home[n] = _differentiate_block(
+            key_gradients[job.key], home[n] = differentiate_block(
                 plan,
                 job,
                 rows[n],
@@ -284,84 +269,3 @@ def _scale_gradient(plan: Plan, job: Job, rows: Side, columns: Side, query_gradi
         if plan.base.has_loss(axis, job.both):
             gradient += plan.base.scale_correction(side)
     return gradient
-
-
-# --- all tiles of two blocks ---
-
-
-def _gather_block(plan: Plan, job: Job, rows, columns, scale, bias, column_state, row_state):
-    """The states of a block of columns and of the rows, with their tiles taken in."""
-
-    def tile(i, m, j, n, states):
-        row, column = take(rows, i, m), take(columns, j, n)
-        scores = product(row["vector"], column["vector"].T)
-        masks = pair_masks(plan.same_id, row, column)
-        column_state, (row_state, _) = states
-        of_columns, of_rows = (
-            _gather(plan, job, Tile(scores, *masks, plan.same_id, axis, pairs, scale, bias))
-            for axis, pairs in ((0, column), (1, row))
-        )
-        column_state = put(column_state, _merge(plan, job, take(column_state, j, n), of_columns), j)
-        row_state = put(row_state, _merge(plan, job, take(row_state, i, m), of_rows), i)
-        return column_state, (row_state, scores if plan.keep else None)
-
-    sizes = rows["vector"].shape[0], columns["vector"].shape[0]
-    return over_tiles(plan.tile, tile, *sizes, (column_state, row_state))
-
-
-def _differentiate_block(plan: Plan, job: Job, rows, columns, scale, bias, kept, of_keys, home):
-    """The gradients of a block of keys, of the queries and of the bias, with their tiles' share."""
-    base = plan.base
-
-    def tile(i, m, j, n, gradients):
-        row, column = take(rows, i, m), take(columns, j, n)
-        scores = kept if plan.keep else product(row["vector"], column["vector"].T)
-        masks = pair_masks(plan.same_id, row, column)
-        slope = base.slopes(Tile(scores, *masks, plan.same_id, 1, row, scale, bias))
-        if base.has_loss(0, job.both):
-            slope += base.slopes(Tile(scores, *masks, plan.same_id, 0, column, scale, bias))
-        key_gradient, (query_gradient, bias_gradient) = gradients
-        if base.takes_bias:
-            bias_gradient += jnp.sum(slope)
-        slope = slope.astype(row["vector"].dtype)
-        key_gradient = add(key_gradient, product(slope.T, row["vector"]), j)
-        query_gradient = add(query_gradient, product(slope, column["vector"]), i)
-        return key_gradient, (query_gradient, bias_gradient)
-
-    sizes = rows["vector"].shape[0], columns["vector"].shape[0]
-    return over_tiles(plan.tile, tile, *sizes, (of_keys, home))
-
-
-# --- one side: the statistics of the loss, where it has one, and those beside it ---
-
-
-def _start(plan: Plan, job: Job, axis: int, pairs: int, dtype) -> list[Side]:
-    has_loss = plan.base.has_loss(axis, job.both)
-    of_loss = plan.base.start(plan.same_id, pairs, dtype) if has_loss else {}
-    return [of_loss, *(statistic.start(pairs, dtype) for statistic in job.statistics)]
-
-
-def _gather(plan: Plan, job: Job, tile: Tile) -> list[Side]:
-    of_loss = plan.base.gather(tile) if plan.base.has_loss(tile.axis, job.both) else {}
-    return [of_loss, *(statistic.gather(tile) for statistic in job.statistics)]
-
-
-def _merge(plan: Plan, job: Job, one: list[Side], other: list[Side]) -> list[Side]:
-    of_loss = plan.base.merge(one[0], other[0]) if one[0] else {}
-    beside = zip(job.statistics, one[1:], other[1:], strict=True)
-    return [of_loss, *(statistic.merge(*sides) for statistic, *sides in beside)]
-
-
-def _finish(plan: Plan, job: Job, axis: int, state: list[Side], scale) -> Side:
-    of_loss, *beside = state
-    if plan.base.has_loss(axis, job.both):
-        of_loss = plan.base.finish(of_loss, scale)
-    return {name: x for side in (of_loss, *beside) for name, x in side.items()}
-
-
-def _outcomes(plan: Plan, job: Job, axis: int, side: Side, own, scale, bias, total) -> Side:
-    has_loss = plan.base.has_loss(axis, job.both)
-    found = plan.base.outcomes(side, own, scale, bias) if has_loss else {}
-    for statistic in job.statistics:
-        found |= statistic.outcomes(side, own, scale, total)
-    return {name: x if name == "loss" else lax.stop_gradient(x) for name, x in found.items()}

@@ -4,7 +4,10 @@ Ids 0-3 are `<s>`, `<pad>`, `</s>` and `<unk>`; sentencepiece id i is token i + 
 follow the pieces: SONAR's 202, which it knows by its 256,000 pieces, or our few.
 """
 
-from supclap_jax.config import LANGUAGES
+from collections.abc import Iterable
+
+from supclap_jax.config import LANGUAGES, SONAR_LANGUAGES
+from supclap_jax.errors import ConfigError
 
 PAD_ID = 1
 END_ID = 2
@@ -12,23 +15,23 @@ UNKNOWN_ID = 3
 
 SONAR_PIECES = 256_000
 SONAR_ROWS = 256_206
-SONAR_LANGUAGE_IDS = {
-    "eng_Latn": 256_047,
-    "fra_Latn": 256_057,
-    "deu_Latn": 256_042,
-    "spa_Latn": 256_161,
-    "nld_Latn": 256_127,
-    "cat_Latn": 256_034,
-    "jpn_Jpan": 256_079,
-    "zho_Hans": 256_200,
-}
 
 
 def language_ids(vocab_size: int) -> dict[str, int]:
     """The token of each language, for a tokenizer of `vocab_size` pieces."""
-    if vocab_size == SONAR_PIECES:
-        return SONAR_LANGUAGE_IDS
-    return {language: vocab_size + 1 + i for i, language in enumerate(LANGUAGES)}
+    languages = SONAR_LANGUAGES if vocab_size == SONAR_PIECES else LANGUAGES
+    return {language: vocab_size + 1 + i for i, language in enumerate(languages)}
+
+
+def check_languages(languages: Iterable[str], vocab_size: int) -> None:
+    """Raises ConfigError where a tokenizer of `vocab_size` pieces lacks one of the languages."""
+    known = language_ids(vocab_size)
+    lacking = next((language for language in languages if language not in known), None)
+    if lacking is not None:
+        raise ConfigError(
+            f"the tokenizer has no token for {lacking!r}, a language to be used; it has "
+            f"{', '.join(known)}"
+        )
 
 
 def table_rows(vocab_size: int) -> int:

@@ -8,7 +8,7 @@ from supclap_jax.data.clips import Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
 from supclap_jax.errors import ConfigError
-from supclap_jax.models.tokens import SONAR_PIECES
+from supclap_jax.models.tokens import SONAR_PIECES, check_languages
 from supclap_jax.models.weight_files import find
 
 TOKENIZER = "tokenizer.model"  # in the folder of a run
@@ -21,9 +21,10 @@ def make_tokenizer(config: ConfigDict, clips: Clips | Mixture) -> bytes:
     A new one is trained on captions of `clips`, at most 20,000 of them, evenly spaced.
 
     Raises:
-      ConfigError: as `read_tokenizer`, or `config.text.vocab_size` is smaller than the number of
-        characters in use.
+      ConfigError: as `read_tokenizer` and `check_languages`, or `config.text.vocab_size` is smaller
+        than the number of characters in use.
     """
+    check_languages(config.data.languages, config.text.vocab_size)
     if config.branch.run:
         return (Path(config.branch.run) / TOKENIZER).read_bytes()
     if config.text.tokenizer:

@@ -6,7 +6,8 @@ import sentencepiece
 
 from supclap_jax.config import LANGUAGES
 from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
-from supclap_jax.models.tokens import table_rows, vocab_size_of
+from supclap_jax.errors import ConfigError
+from supclap_jax.models.tokens import check_languages, language_ids, table_rows, vocab_size_of
 
 CAPTIONS = ["a dog barks twice", "the rain falls on a roof", "un chien aboie", "犬が二回吠える"] * 9
 
@@ -65,6 +66,21 @@ def test_sonars_language_ids_and_table():
     ]  # fmt: skip
     assert len({tuple(row[1:]) for row in batch}) == 1
     assert table_rows(256_000) == 256_206
+
+
+def test_all_of_sonars_languages():
+    """Reference: published ids, from all parts of the list."""
+    ids = language_ids(256_000)
+    assert len(ids) == len(set(ids.values())) == 202
+    published = {
+        "arb_Arab": 256011, "pes_Arab": 256053, "ita_Latn": 256077, "kaz_Cyrl": 256089,
+        "kor_Hang": 256098, "plt_Latn": 256119, "gaz_Latn": 256135, "por_Latn": 256141,
+        "rus_Cyrl": 256147, "sat_Beng": 256150, "tur_Latn": 256184, "zho_Hant": 256201,
+    }  # fmt: skip
+    assert {name: ids[name] for name in published} == published
+    check_languages(["por_Latn", "zul_Latn"], 256_000)
+    with pytest.raises(ConfigError, match=r"no token for 'por_Latn', .* it has eng_Latn, fra"):
+        check_languages(["eng_Latn", "por_Latn"], 8_000)
 
 
 @pytest.mark.parametrize("vocab_size", [80, 300, 256_000])

@@ -144,6 +144,11 @@ def test_annotated_queries(evaluate, soundscape, tmp_path):
         (["--against=/no"], "/no holds no run"),
         (["--json=/no/report.json"], "cannot write '/no/report.json'"),
         (["--step=7"], "holds no checkpoint of step 7; there are 1"),
+        (
+            ["--languages=por_Latn"],
+            "has no token for 'por_Latn', a language to be used; it has",
+        ),
+        (["--languages=english"], "has no token for 'english'"),
     ],
 )
 def test_bad_options_are_one_line(runs, capsys, options, message):
