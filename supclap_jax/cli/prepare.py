@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"--workers is {options.workers}; expected at least 1")
     if not 0 <= options.max_bad <= 1:
         raise ConfigError(f"--max-bad is {options.max_bad}; expected a share from 0 to 1")
+    if options.original and options.channels != "mean":
+        raise ConfigError("--channels is of what becomes mono; leave it out with --original")
     told = Options(
         options.template, tuple(options.blacklist), use_blacklist=not options.no_blacklist
     )

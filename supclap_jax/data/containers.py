@@ -11,7 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-STREAMED = range(0x7FFFE000, 0x80000000), range(0xFFFFE000, 0x100000000)  # "until the end"
+from supclap_jax.data.mp3 import after_tags, find_frame, inspect_mp3
+
+STREAMED = range(0x7F000000, 0x80001000), range(0xFFFFE000, 0x100000000)  # "until the end"
+UNKNOWN = "it cannot be decoded (its format is not known)"
 CUT = "the file is truncated: shorter than its header says"
 
 
@@ -32,13 +35,13 @@ class Container(NamedTuple):
 
 
 def inspect(data: bytes, thoroughly: bool = True) -> Container:
-    """Reads the structure of a file, by its first bytes; of unknown kinds nothing is known.
+    """Reads the structure of a file, by its first bytes; unknown kinds are a problem.
 
     Args:
       data: the file, or a memory map of it.
       thoroughly: also walk what costs time and tells of damage alone, such as the pages of Ogg.
     """
-    start = _after_tags(data)
+    start = after_tags(data)
     magic = data[start : start + 4]
     if data[4:8] == b"ftyp":
         return Container("it is MPEG-4 audio, which is not read here; convert it to FLAC")
@@ -48,19 +51,11 @@ def inspect(data: bytes, thoroughly: bool = True) -> Container:
         return _flac(data, start)
     if magic in READERS and not start:
         return READERS[magic](data)
-    if len(data) > start + 1 and data[start] == 0xFF and data[start + 1] & 0xE0 == 0xE0:
-        return _mp3(data, start)
-    return Container()
-
-
-def _after_tags(data: bytes) -> int:
-    """Where the sound begins, after ID3v2 tags, which hold such as cover art."""
-    start = 0
-    while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
-        a, b, c, d = (byte & 0x7F for byte in data[start + 6 : start + 10])
-        has_footer = data[start + 5] & 0x10
-        start += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if has_footer else 0)
-    return start
+    place = find_frame(data, start)
+    if place is None:
+        return Container(UNKNOWN)
+    problem, repaired = inspect_mp3(data, place)
+    return Container(problem, repaired or None, is_mp3=True)
 
 
 # --- chunks: WAV, RF64, W64, AIFF, CAF, AU ---
@@ -72,7 +67,10 @@ def _chunks(data: bytes, start: int, header: str, align: int = 2) -> Iterator[tu
     while start + length <= len(data):
         name, size = struct.unpack_from(header, data, start)
         yield name, start + length, size
-        start += length + size + -size % align
+        start += length + size
+        padding = -size % align
+        if padding and not re.match(rb"[A-Za-z][A-Za-z0-9 ]{3}", data[start : start + 4]):
+            start += padding  # which some writers leave out
 
 
 def _until(data: bytes, begin: int, size: int) -> str:
@@ -119,6 +117,8 @@ def _w64(data: bytes) -> Container:
 
 
 def _aiff(data: bytes) -> Container:
+    if data[8:12] not in (b"AIFF", b"AIFC"):
+        return Container(UNKNOWN)
     for name, begin, size in _chunks(data, 12, ">4sI"):
         if name == b"SSND":
             return Container(_until(data, begin, size))
@@ -166,7 +166,8 @@ def _ogg_checksum(page: bytes) -> int:
 def _ogg_problem(data: bytes, start: int) -> str:
     serial, flags = None, 0
     for number in itertools.count():
-        if start == len(data):
+        is_over = flags & 4 and b"OggS" not in data[start:]  # tags or zeros may follow
+        if start == len(data) or is_over:
             return "" if flags & 4 else "the file is truncated: its last page is missing"
         if data[start : start + 4] != b"OggS":
             return f"it is damaged at byte {start:,}"
@@ -179,7 +180,8 @@ def _ogg_problem(data: bytes, start: int) -> str:
         page[22:26] = bytes(4)
         if _ogg_checksum(bytes(page)) != crc:
             return f"it is damaged at byte {start:,}: the checksum of a page is wrong"
-        if this_serial != (this_serial if serial is None else serial):
+        is_another = flags & 2 or this_serial != serial
+        if serial is not None and is_another:
             return "it holds several streams; expected one"
         if this_number != number:
             return f"it is damaged at byte {start:,}: pages are missing"
@@ -272,66 +274,3 @@ def _crc8(head: bytes) -> int:
         for _ in range(8):
             crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
     return crc
-
-
-# --- MP3 ---
-
-KILOBITS = {  # by version 1 or 2 of MPEG
-    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-
-
-class _Frame(NamedTuple):
-    size: int
-    side: int  # bytes before the place of a header with counts
-    kind: tuple  # what all frames of a file share
-
-
-def _mp3_frame(data: bytes, start: int) -> _Frame | None:
-    head = data[start : start + 4]
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # layer 3
-        return None
-    version, bitrate, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or bitrate in (0, 15) or rate == 3:
-        return None
-    mpeg = 1 if version == 3 else 2
-    hertz, mono = RATES[version][rate], head[3] >> 6 == 3
-    size = 144_000 // mpeg * KILOBITS[mpeg][bitrate] // hertz + (head[2] >> 1 & 1)
-    side = {(1, False): 32, (1, True): 17, (2, False): 17, (2, True): 9}[mpeg, mono]
-    return _Frame(size, 4 + side, (version, hertz, mono))
-
-
-def _mp3(data: bytes, start: int) -> Container:
-    """The sound alone, without tags, and with a count of its frames where it has none."""
-    first = _mp3_frame(data, start)
-    if first is None:
-        return Container(f"it is damaged at byte {start:,}, or no MP3 file")
-    end, frames = start, 0
-    while frame := _mp3_frame(data, end):
-        if frame.kind != first.kind:
-            return Container(f"it is damaged at byte {end:,}")
-        if end + frame.size > len(data):
-            return Container("the file is truncated: its last frame is cut")
-        end, frames = end + frame.size, frames + 1
-    if not re.match(rb"TAG|APETAGEX|LYRICSBEGIN|ID3|\0*\Z", data[end : end + 4096]):
-        return Container(f"it is damaged at byte {end:,}")
-    sound, place = bytes(data[start:end]), start + first.side
-    if data[place : place + 4] in (b"Xing", b"Info"):
-        flags, said = struct.unpack_from(">II", data, place + 4)
-        if flags & 1 and said != frames - 1:
-            return Container(f"its header says {said:,} frames, but there are {frames - 1:,}")
-        if flags & 1:
-            return Container(repaired=sound, is_mp3=True)
-        sound, frames = sound[first.size :], frames - 1
-    counts = struct.pack(">4sII", b"Info", 1, frames)
-    return Container(repaired=_counting_frame(sound[:4], first, counts) + sound, is_mp3=True)
-
-
-def _counting_frame(head: bytes, frame: _Frame, counts: bytes) -> bytes:
-    """A frame of silence that tells how many follow, in the place that decoders look for it."""
-    bitrates = (bytes([*head[:2], code << 4 | head[2] & 0x0C, head[3]]) for code in range(1, 15))
-    head = next(h for h in bitrates if _mp3_frame(h, 0).size >= frame.side + len(counts))
-    head = bytes([head[0], head[1] | 1, *head[2:]])  # without a checksum
-    return (head + bytes(frame.side - 4) + counts).ljust(_mp3_frame(head, 0).size, b"\0")

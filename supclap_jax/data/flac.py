@@ -43,8 +43,8 @@ class Flac:
       sample_rate: Hz.
       duration: seconds.
       digest: of the original's rate, channels and samples, whatever its format; hexadecimal.
-      silent: why all stored samples are zero: "silent" like the file, "channels cancel", "above 8
-        kHz", "below 16 bits"; or "".
+      silent: why all stored samples are zero: "silent" like the file, "channels cancel", or the
+        one that was taken is a "silent channel", "above 8 kHz", "below 16 bits"; or "".
     """
 
     data: bytes
@@ -102,8 +102,11 @@ def to_flac(
                 out.write(samples)
 
             for block in blocks(file, "int32" if is_integer else "float64", frames):
-                if not is_integer:
-                    block = _to_integers(block / max(1.0, found.peak), bits)
+                block = (
+                    block >> 8 << 8  # of 32 bits the upper 24
+                    if is_integer
+                    else _to_integers(block / max(1.0, found.peak), bits)
+                )
                 digest.update((block >> 8).tobytes())
                 if form.original:
                     write(block)
@@ -116,7 +119,9 @@ def to_flac(
             if not form.original:
                 write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
     _check(flac.getvalue(), written.digest())
-    silent = "" if audible else _silence(loudest, mono_loudest)
+    silent = ""
+    if not audible:
+        silent = _silence(found.peak, loudest, mono_loudest, form)
     return Flac(flac.getvalue(), kind[0], frames / rate, digest.hexdigest(), silent)
 
 
@@ -132,13 +137,15 @@ def _part(frames: int, rate: int, start: float, end: float | None) -> tuple[int,
     return first, last - first
 
 
-def _silence(loudest: float, mono_loudest: float) -> str:
-    """Why nothing is left, from the highest magnitudes of all channels and of what was mono."""
-    if loudest == 0:
+def _silence(peak: float, loudest: float, mono_loudest: float, form: Form) -> str:
+    """Why nothing is left, from the magnitudes of the file, of its part, and of what was mono."""
+    if peak == 0:
         return "silent"
     if mono_loudest >= 2**-15:
         return "above 8 kHz"
-    return "channels cancel" if loudest >= 2**-15 else "below 16 bits"
+    if loudest < 2**-15:
+        return "below 16 bits"
+    return "channels cancel" if form.channels == "mean" else "silent channel"
 
 
 def _check(data: bytes, expected: bytes) -> None:

@@ -93,7 +93,8 @@ def wavcaps(folder: Path, options: Options) -> list[Shard]:
         site = {"AudioSet_SL": "youtube", "FreeSound": "freesound"}.get(subset)
         for number, fields in enumerate(clips, 1):
             if not isinstance(fields, dict) or not isinstance(fields.get("id"), str | int):
-                rows.append(Row(id=f"{path.name}:{number}", problem="the entry has no id"))
+                name = path.relative_to(folder)
+                rows.append(Row(id=f"{name}:{number}", problem="the entry has no id"))
                 continue
             stem = _stem(str(fields["id"]))
             names = {"subset": subset, "id": str(fields["id"]), "stem": stem}
@@ -219,7 +220,10 @@ def table(source: Path, _: Options) -> list[Shard]:
             split = fields.get("split") or "train"
             if not isinstance(split, str) or not SPLIT.fullmatch(split):
                 raise DataError(f"{path}: {split!r} cannot name a split; expected such as 'train'")
-            rows.setdefault(split, []).append(described_row(path.parent, fields))
+            row = described_row(path.parent, fields)
+            if not row.id:
+                row = broken_row(path, number, row.problem)
+            rows.setdefault(split, []).append(row)
     shards = [shard for split, these in rows.items() for shard in in_shards(split, these)]
     return not_empty(shards, source, "rows in .csv or .jsonl files")
 
@@ -275,6 +279,8 @@ def read_layout(name: str, source: Path, options: Options) -> list[Shard]:
         if getattr(options, option) != getattr(Options(), option) and name not in layouts:
             given = OPTIONS[option]
             raise DataError(f"{given} is for {', '.join(layouts)}; leave it out with {name}")
+    if options.blacklists and not options.use_blacklist:
+        raise DataError("--blacklist and --no-blacklist are given; leave one of them out")
     check_template(options.template)
     if not source.is_dir() and LAYOUTS[name] not in (table, webdataset):
         raise DataError(f"{str(source)!r} is no folder; --source is the folder of the data set")

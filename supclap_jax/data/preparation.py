@@ -85,6 +85,8 @@ def prepare(
         write_with_beam(builder, beam)
     report = _report(builder)
     bad, considered = report["skipped"], report["read"] - report["excluded"]
+    if report["read"] and not considered:
+        raise DataError(f"all {report['read']:,} clips are excluded; nothing is left to write")
     if bad > max_bad * considered or not report["written"]:
         shown = "; ".join(
             f"{entry['file']!r}: {entry['reason']}"
@@ -134,7 +136,7 @@ def _check_files(by_split: Mapping[str, list[Shard]]) -> None:
     for split, shards in by_split.items():
         rows = (row for shard in shards if isinstance(shard, Rows) for row in shard)
         files = [row.audio for row in rows if isinstance(row.audio, Path) and not row.problem]
-        if files and not any(file.exists() for file in files):
+        if files and not any(os.path.isfile(file) for file in files):
             raise DataError(
                 f"none of the {len(files):,} files of {split} is there, such as {str(files[0])!r}; "
                 "are --source and --template right?"
@@ -145,7 +147,10 @@ def _claim(folder: Path, plan: str, excluded: Mapping[int, str]) -> None:
     """Makes the folder this plan's, or checks that it is; forgets shards of a failed attempt."""
     if (folder / FAILED).is_file():
         shutil.rmtree(folder)
-    if (folder / PLAN).is_file() and (folder / PLAN).read_text() != plan:
+    is_other = (folder / PLAN).is_file() and (folder / PLAN).read_text() != plan
+    if is_other and not any((folder / NOTES).glob("*")):
+        shutil.rmtree(folder)  # in which no shard was finished
+    elif is_other:
         raise DataError(
             f"{folder} was begun from another list of clips; remove it, or choose another --out"
         )

@@ -10,6 +10,7 @@ from supclap_jax.console import console
 REASONS = 12
 SILENCES = {
     "channels cancel": "their channels cancel in the mean; see --channels",
+    "silent channel": "the channel that was taken is; see --channels",
     "above 8 kHz": "all that they hold is above 8 kHz",
     "below 16 bits": "their samples are too small for 16 bits; see --original",
 }

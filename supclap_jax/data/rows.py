@@ -14,25 +14,16 @@ from supclap_jax.errors import DataError
 
 ENGLISH = "eng_Latn"
 CLIPS_IN_SHARD = 512
-AUDIO_SUFFIXES = (
-    ".flac",
-    ".wav",
-    ".mp3",
-    ".ogg",
-    ".opus",
-    ".aiff",
-    ".aif",
-    ".w64",
-    ".au",
-    ".caf",
-    ".m4a",
+AUDIO_SUFFIXES = tuple(
+    ".flac .wav .wave .mp3 .ogg .oga .opus .aiff .aif .aifc .w64 .au .caf .m4a".split()  # noqa: SIM905
 )
 LANGUAGE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 EMPTY = "it has no caption and no label"
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 TIMES = (("start_time", "start", "onset"), ("end_time", "end", "offset"))
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
-FORMAT = re.compile(r"0?[0-9]{0,2}(\.[0-9]{1,2})?[df]?")
+SECONDS = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+FORMAT = re.compile(r"0?[0-9]{0,2}d?|0?[0-9]{0,2}(\.[0-9]{1,2})?f")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +192,7 @@ def _times(fields: dict) -> tuple[list[str], tuple[float, float | None], str]:
     for names in TIMES:
         values = (str(fields[name]).strip() for name in names if fields.get(name) is not None)
         given.append(next(filter(None, values), ""))
-    odd = next((text for text in given if text and not NUMBER.fullmatch(text)), None)
+    odd = next((text for text in given if text and not SECONDS.fullmatch(text)), None)
     if odd is not None:
         return given, (0.0, None), f"one of its times is {odd!r}; expected seconds"
     start, end = float(given[0] or 0), float(given[1]) if given[1] else None
@@ -268,7 +259,7 @@ def from_template(folder: Path, template: str, fields: dict) -> tuple[Path | byt
             )
         value = str(fields[name])
         if form:
-            is_whole = form.endswith("d")
+            is_whole = not form.endswith("f")
             if not NUMBER.fullmatch(value) or (is_whole and float(value) % 1):
                 kind = "a whole number" if is_whole else "a number"
                 return b"", f"its {name} is {value!r}; expected {kind}"

@@ -65,8 +65,8 @@ def survey(audio: Path | bytes) -> Survey:
       BadAudio: the file is no sound, is cut or damaged, or holds no samples or NaN, or is absurd:
         a rate below 1 kHz or above 1 MHz, more than 64 channels, or more than a day.
     """
-    if isinstance(audio, Path) and not audio.is_file():
-        raise BadAudio("it is not a file" if audio.exists() else "there is no such file")
+    if isinstance(audio, Path) and not os.path.isfile(audio):
+        raise BadAudio("it is not a file" if os.path.exists(audio) else "there is no such file")
     try:
         data = _mapped(audio)
         if not data:
@@ -133,7 +133,9 @@ def _mapped(audio: Path | bytes) -> bytes | mmap.mmap:
 def _open(audio: Path | bytes, container: Container) -> Stream:
     if container.repaired is not None:
         audio = container.repaired
-    return Stream(io.BytesIO(audio) if isinstance(audio, bytes) else audio)
+    if isinstance(audio, bytes):
+        return Stream(io.BytesIO(audio))
+    return Stream(os.open(audio, os.O_RDONLY))  # without its name, by which a format is guessed
 
 
 def _check_properties(file: Stream) -> None:
@@ -142,6 +144,8 @@ def _check_properties(file: Stream) -> None:
         raise BadAudio(f"its rate is {rate:,} Hz; expected 1 kHz to 1 MHz")
     if channels > MOST_CHANNELS:
         raise BadAudio(f"it has {channels:,} channels; expected at most {MOST_CHANNELS}")
+    if file.subtype.startswith("ALAC"):
+        raise BadAudio("it is ALAC, whose damage cannot be told; convert it to FLAC")
     if seconds > LONGEST:
         raise BadAudio(f"it is {seconds / 3600:,.0f} hours long; expected at most a day")
 

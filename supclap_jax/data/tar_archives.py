@@ -107,6 +107,8 @@ def _problem(member: tarfile.TarInfo) -> str:
     _, problem = inside(Path(), member.name)
     if not problem and not (member.isfile() or member.isdir()):
         problem = "it is neither a file nor a folder"
+    if not problem and member.issparse():
+        problem = "it is a sparse file; write the archive without --sparse"
     return problem
 
 

@@ -289,3 +289,18 @@ def test_a_quote_that_is_not_closed_is_told_by_its_line(tmp_path):
     (tmp_path / "clips.csv").write_text(text)
     with pytest.raises(DataError, match=r"clips.csv, line 2: unexpected end of data; is a quote"):
         shards_of("csv", tmp_path / "clips.csv")
+
+
+def test_rows_without_a_file_are_counted_one_by_one(tmp_path):
+    write_sound(tmp_path / "in" / "good.wav")
+    text = f"path,caption\ngood.wav,a\n,b\n,c\n{'x' * 400},d\nb.raw,e\n"
+    (tmp_path / "in" / "clips.csv").write_text(text)
+    (tmp_path / "in" / "b.raw").write_bytes(bytes(4_000))
+    report = prepared("csv", tmp_path / "in", tmp_path / "out", max_bad=1.0)
+    assert (report["read"], report["written"], report["skipped"]) == (5, 1, 4)
+    assert [entry["reason"] for entry in report["problems"]] == [
+        "its row names no file",
+        "its row names no file",
+        "there is no such file",
+        "it cannot be decoded (its format is not known)",
+    ]

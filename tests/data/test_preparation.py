@@ -105,6 +105,8 @@ TEMPLATE = "--template={split}/Y{youtube_id}.wav"
         (["--template={split.__class__}.wav"], "expected names of columns in braces"),
         (["--template={split:>99999999}.wav"], "expected names of columns in braces"),
         (["--template={split"], "cannot be read"),
+        (["--template={start_time:.3d}.wav"], "expected names of columns in braces"),
+        (["--original", "--channels=first"], "--channels is of what becomes mono"),
         (["--template=x/{youtube_id}.wav"], "none of the 10 files of train is there, such as"),
         (["--blacklist=x.json"], "--blacklist is for wavcaps; leave it out with audiocaps"),
         (["--exclude=nowhere"], "nowhere is no prepared data set"),
@@ -197,6 +199,8 @@ def test_an_unfinished_folder_of_another_list_is_refused(tmp_path):
     unfinished = tmp_path / "out.incomplete"
     unfinished.mkdir()
     (unfinished / "plan").write_text("other")
+    (unfinished / "notes").mkdir()
+    (unfinished / "notes" / "test-00000.json").write_text("{}")
     with pytest.raises(DataError, match="was begun from another list of clips"):
         prepared("esc50", source, tmp_path / "out")
 

@@ -58,6 +58,68 @@ def test_an_mp3_is_as_long_as_it_sounds():
         assert file.frames == round(to_flac(bare).duration * RATE)
 
 
+def id3(content):
+    size = bytes(len(content) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\4\0\0" + size + content
+
+
+MP3 = encoded("MP3", seconds=2.0)
+BARE = damage._without_counts(MP3)
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [
+        (id3(b"") + bytes(60) + BARE, 2.0),  # a tag with padding that it does not count
+        (b"\0" + BARE, 2.0),
+        (np.random.default_rng(0).bytes(300) + BARE, 2.0),
+        (MP3 + b"hello", 2.0),
+        (BARE + b"TAG" + bytes(125), 2.0),
+        (BARE + BARE, 4.0),
+        (MP3 + id3(b"x" * 90_000) + MP3, "several files"),
+        (MP3 + MP3, "says 58 frames, but there are"),
+        (BARE[: len(BARE) // 3] + bytes(len(BARE) * 2 // 3), "damaged at byte"),
+        (BARE[:3_000] + bytes(500) + BARE[3_500:], "damaged at byte"),
+    ],
+)
+def test_mp3_between_other_bytes(data, seconds, tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(data)
+    for audio in (data, path):
+        if isinstance(seconds, str):
+            with pytest.raises(BadAudio, match=seconds):
+                to_flac(audio)
+        else:
+            assert to_flac(audio).duration == pytest.approx(seconds, abs=4 * 576 / RATE)
+
+
+@pytest.mark.parametrize("suffix", ["vox", "gsm", "raw", "au", "mp3", "wav"])
+def test_what_is_no_sound_is_none_whatever_its_name(suffix, tmp_path):
+    path = tmp_path / f"page.{suffix}"
+    path.write_bytes(b"<html>404 not found</html>" * 3_000)
+    with pytest.raises(BadAudio, match="it cannot be decoded"):
+        to_flac(path)
+
+
+def test_wavs_as_recorders_and_editors_write_them():
+    whole = encoded("WAV")
+    place = whole.index(b"data") + 4
+    for said in (0x80000000, 0x7FFF0000, 0x7F000000):
+        streamed = whole[:place] + said.to_bytes(4, "little") + whole[place + 4 :]
+        assert survey(streamed).frames == RATE
+    unpadded = b"LIST" + (19).to_bytes(4, "little") + b"INFOx" * 3 + b"four"
+    data = whole[: place - 4] + unpadded + whole[place - 4 :]
+    assert inspect(data).problem == ""
+
+
+def test_32_bit_originals_keep_their_upper_24(tmp_path):
+    samples = np.random.default_rng(0).integers(-(2**31), 2**31, 8_000, dtype=np.int32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, "PCM_32")
+    flac = to_flac(tmp_path / "a.wav", Form(original=True))
+    stored, _ = soundfile.read(io.BytesIO(flac.data), dtype="int32")
+    np.testing.assert_array_equal(stored, samples >> 8 << 8)
+
+
 @pytest.mark.parametrize(("suffix", "subtype"), [("mp3", None), ("opus", "OPUS"), ("ogg", None)])
 def test_a_crop_from_within_is_what_the_whole_has_there(suffix, subtype, tmp_path):
     path = tmp_path / f"long.{suffix}"
