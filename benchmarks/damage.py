@@ -139,14 +139,14 @@ def cases(seed: int, count: int) -> Iterator[Case]:
     made = 0
     while made < count:
         for encoding in ENCODINGS:
-            for case in _cases_of(encoding, rng):
+            for case in cases_of(encoding, rng):
                 if made == count:
                     return
                 made += 1
                 yield case
 
 
-def _cases_of(encoding: Encoding, rng: np.random.Generator) -> Iterator[Case]:
+def cases_of(encoding: Encoding, rng: np.random.Generator) -> Iterator[Case]:
     rate = int(rng.choice(OPUS_RATES if encoding.subtype == "OPUS" else (8_000, 22_050, 44_100)))
     channels, seconds = int(rng.integers(1, 3)), rng.uniform(0.2, 2.0)
     sound = _sound(rng, round(rate * seconds), channels, rate)
@@ -166,7 +166,7 @@ def _cases_of(encoding: Encoding, rng: np.random.Generator) -> Iterator[Case]:
         flipped[place] ^= int(rng.integers(1, 256))
         expected = decode(encoding, bytes(flipped), whole)
         yield Case(encoding.name, f"byte {place} flipped", bytes(flipped), expected)
-    for lie in _lies(whole):
+    for lie in lies(whole):
         yield Case(encoding.name, "lie", lie, right)
 
 
@@ -212,7 +212,7 @@ def _open_samples(whole: bytes) -> tuple[int, int]:
     return begin, begin + len(samples)
 
 
-def _lies(whole: bytes) -> Iterator[bytes]:
+def lies(whole: bytes) -> Iterator[bytes]:
     """The same sound under headers that do not tell its length, or tell another."""
     if whole[:4] == b"RIFF":
         place = whole.index(b"data") + 4
@@ -240,7 +240,7 @@ def _lies(whole: bytes) -> Iterator[bytes]:
         yield whole[:place] + b"\xff" * 8 + whole[place + 8 :]
 
 
-def _without_counts(data: bytes) -> bytes:
+def without_counts(data: bytes) -> bytes:
     """MP3 without its first frame, which holds no sound but says how many follow."""
     return data[data.index(data[:2], 4) :]
 
@@ -258,8 +258,8 @@ ENCODINGS = (
     Encoding("FLAC 24 bit", "FLAC", "PCM_24"),
     _mp3("MP3", "CONSTANT"),
     _mp3("MP3 of variable rate", "VARIABLE"),
-    _mp3("MP3 without counts", "CONSTANT", finish=_without_counts),
-    _mp3("MP3 of variable rate without counts", "VARIABLE", finish=_without_counts),
+    _mp3("MP3 without counts", "CONSTANT", finish=without_counts),
+    _mp3("MP3 of variable rate without counts", "VARIABLE", finish=without_counts),
     Encoding("Vorbis", "OGG", "VORBIS"),
     Encoding("Opus", "OGG", "OPUS", "nothing"),
     Encoding("AIFF", "AIFF", "PCM_16", "bytes"),

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=path_of, help="zero-shot templates, one with one {} on each line"
     )
     parser.add_argument(
+        "--classes",
+        type=path_of,
+        help="zero-shot classes to choose among, one on each line; default: all in the set's list",
+    )
+    parser.add_argument(
         "--metric-style",
         action="append",
         default=[],
@@ -62,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         split=options.split,
         languages=tuple(options.languages.split(",")) if options.languages else (),
         prompts=options.prompts,
+        classes=options.classes,
         metric_styles=tuple(dict.fromkeys(options.metric_style)),
         relevance=options.relevance,
         against=options.against,

@@ -35,6 +35,7 @@ class Clips:
       ids: names of the clips; of a prepared set.
       folds: of cross-validation, from 1, else 0; of a prepared set.
       digest: of a prepared set's content.
+      classes: all that the set's list names, also those of no clip; of a prepared set.
     """
 
     paths: Sequence[Path | bytes]
@@ -43,6 +44,7 @@ class Clips:
     ids: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
     digest: str = ""
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

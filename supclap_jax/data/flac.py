@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import miniaudio
@@ -11,7 +12,7 @@ import soundfile
 import soxr
 
 from supclap_jax.data.audio import SAMPLE_RATE, to_mono
-from supclap_jax.data.sound_files import BLOCK, BadAudio, blocks, open_sound, skip, survey
+from supclap_jax.data.sound_files import BLOCK, BadAudio, Stream, blocks, open_sound, skip, survey
 
 LEVEL = 0.25  # 2 of 8 in FLAC's terms: quick to decode, for it does without long predictors
 BEYOND = 0.1  # seconds by which a clip may end after its file
@@ -75,54 +76,60 @@ def to_flac(
       BadAudio: the file cannot be used, see `survey`, is too short to leave a sample, or does
         not reach from start to end.
     """
-    found = survey(audio)
+    found, flac = survey(audio), io.BytesIO()
     with open_sound(audio) as file:
-        rate, count = file.samplerate, file.channels
+        rate, channels = file.samplerate, file.channels
+        if form.original and (channels > 8 or rate > 655_350):
+            raise BadAudio(f"FLAC cannot hold {channels} channels at {rate} Hz")
+        is_short = file.subtype in ("PCM_16", "PCM_S8", "PCM_U8") or file.format in ("MP3", "OGG")
+        bits = 16 if is_short else 24
         first, frames = _part(found.frames, rate, start, end)
         skip(file, first)
-        if form.original and (count > 8 or rate > 655_350):
-            raise BadAudio(f"FLAC cannot hold {count} channels at {rate} Hz")
-        is_integer = file.subtype.startswith("PCM")
-        bits = 16 if file.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else 24
-        if file.format in ("MP3", "OGG"):
-            bits = 16
-        chosen = {"mean": slice(None), "first": slice(1), "loudest": [found.loudest]}[form.channels]
-        digest = hashlib.blake2b(f"{rate} {count}".encode(), digest_size=16)
-        written, audible, loudest, mono_loudest = hashlib.blake2b(), False, 0.0, 0.0
-        flac = io.BytesIO()
-        kind = (rate, count, f"PCM_{bits}") if form.original else (SAMPLE_RATE, 1, "PCM_16")
-        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
-        stored = {"format": "FLAC", "compression_level": LEVEL}
-        with soundfile.SoundFile(flac, "w", *kind, **stored) as out:
-
-            def write(samples):
-                nonlocal audible
-                written.update(samples.tobytes())
-                audible = audible or bool(samples.any())
-                out.write(samples)
-
-            for block in blocks(file, "int32" if is_integer else "float64", frames):
-                block = (
-                    block >> 8 << 8  # of 32 bits the upper 24
-                    if is_integer
-                    else _to_integers(block / max(1.0, found.peak), bits)
-                )
-                digest.update((block >> 8).tobytes())
-                if form.original:
-                    write(block)
-                    continue
-                samples = (block / 2.0**31).astype(np.float32)
-                mono = to_mono(samples[:, chosen])
-                loudest = max(loudest, np.abs(samples).max())
-                mono_loudest = max(mono_loudest, np.abs(mono).max())
-                write(_to_integers(resampler.resample_chunk(mono), 16))
-            if not form.original:
-                write(_to_integers(resampler.resample_chunk(NOTHING, last=True), 16))
+        digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
+        pieces, levels = _integers(file, frames, bits, found.peak, digest), _Levels()
+        kind = (rate, channels, f"PCM_{bits}")
+        if not form.original:
+            chosen = {"mean": slice(None), "first": slice(1), "loudest": [found.loudest]}
+            pieces = _resampled(pieces, rate, chosen[form.channels], levels)
+            kind = (SAMPLE_RATE, 1, "PCM_16")
+        written, audible = hashlib.blake2b(), False
+        with soundfile.SoundFile(flac, "w", *kind, format="FLAC", compression_level=LEVEL) as out:
+            for piece in pieces:
+                written.update(piece.tobytes())
+                audible = audible or bool(piece.any())
+                out.write(piece)
     _check(flac.getvalue(), written.digest())
-    silent = ""
-    if not audible:
-        silent = _silence(found.peak, loudest, mono_loudest, form)
+    silent = "" if audible else _silence(found.peak, levels, form)
     return Flac(flac.getvalue(), kind[0], frames / rate, digest.hexdigest(), silent)
+
+
+@dataclasses.dataclass
+class _Levels:
+    """Highest magnitudes, of all channels and of what became mono."""
+
+    all: float = 0.0
+    mono: float = 0.0
+
+
+def _integers(file: Stream, frames: int, bits: int, peak: float, digest) -> Iterator[np.ndarray]:
+    """Samples in the upper bits of int32, at most 24 of them, which the digest takes in."""
+    is_integer = file.subtype.startswith("PCM")
+    for block in blocks(file, "int32" if is_integer else "float64", frames):
+        block = block >> 8 << 8 if is_integer else _rounded(block / max(1.0, peak), bits)
+        digest.update((block >> 8).tobytes())
+        yield block
+
+
+def _resampled(pieces: Iterable, rate: int, channels, levels: _Levels) -> Iterator[np.ndarray]:
+    """The chosen channels' mean at 16 kHz, in the upper 16 bits."""
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+    for piece in pieces:
+        samples = (piece / 2.0**31).astype(np.float32)
+        mono = to_mono(samples[:, channels])
+        levels.all = max(levels.all, np.abs(samples).max())
+        levels.mono = max(levels.mono, np.abs(mono).max())
+        yield _rounded(resampler.resample_chunk(mono), 16)
+    yield _rounded(resampler.resample_chunk(NOTHING, last=True), 16)
 
 
 def _part(frames: int, rate: int, start: float, end: float | None) -> tuple[int, int]:
@@ -137,13 +144,13 @@ def _part(frames: int, rate: int, start: float, end: float | None) -> tuple[int,
     return first, last - first
 
 
-def _silence(peak: float, loudest: float, mono_loudest: float, form: Form) -> str:
-    """Why nothing is left, from the magnitudes of the file, of its part, and of what was mono."""
+def _silence(peak: float, levels: _Levels, form: Form) -> str:
+    """Why nothing is left of a file with this peak."""
     if peak == 0:
         return "silent"
-    if mono_loudest >= 2**-15:
+    if levels.mono >= 2**-15:
         return "above 8 kHz"
-    if loudest < 2**-15:
+    if levels.all < 2**-15:
         return "below 16 bits"
     return "channels cancel" if form.channels == "mean" else "silent channel"
 
@@ -168,7 +175,7 @@ def _check(data: bytes, expected: bytes) -> None:
         raise BadAudio("its FLAC cannot be read back as it was written")
 
 
-def _to_integers(samples: np.ndarray, bits: int) -> np.ndarray:
+def _rounded(samples: np.ndarray, bits: int) -> np.ndarray:
     """Samples in [-1, 1], rounded to `bits`, in the upper bits of int32."""
     full = 2.0 ** (bits - 1)
     return np.clip(np.round(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)

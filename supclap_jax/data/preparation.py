@@ -60,7 +60,7 @@ def prepare(
 
     Returns:
       {"read", "written", "excluded", "skipped", "ignored", "silent": {kind (see `Flac`): clips},
-      "splits": {split: {"clips", "labelled", "languages": {language: clips}, "digest"}},
+      "splits": {split: {"clips", "labelled", "classes", "languages": {language: clips}, "digest"}},
       "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
     Raises:
@@ -206,9 +206,12 @@ def _report(builder: CaptionedAudio) -> dict:
             skipped=len(note["skipped"]) - excluded,
         )
         silent.update(note["silent"])
-        mine = report["splits"].setdefault(split, {"clips": 0, "labelled": 0, "languages": {}})
+        mine = report["splits"].setdefault(
+            split, {"clips": 0, "labelled": 0, "classes": [], "languages": {}}
+        )
         mine["clips"] += written
         mine["labelled"] += note["labelled"]
+        mine["classes"] = sorted({*mine["classes"], *note["classes"]})
         for language, clips in note["languages"].items():
             mine["languages"][language] = mine["languages"].get(language, 0) + clips
         digests.setdefault(split, hashlib.sha256()).update(note["digest"].encode())

@@ -49,6 +49,8 @@ class PreparedSplit(Sequence):
                 raise DataError(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
             self._size, self._digest = splits[split]["clips"], splits[split]["digest"]
             self._captioned = splits[split]["languages"]
+            lists = (mine.get("classes", ()) for mine in splits.values())  # older sets have none
+            self._classes = tuple(sorted(set().union(*lists)))
             self._covered = [splits[split]["labelled"]]
             self._covered += [splits[split]["languages"].get(name, 0) for name in languages]
 
@@ -169,6 +171,7 @@ class PreparedSplit(Sequence):
         return Clips(
             paths=_Audio(self),
             captions={language: tuple(texts) for language, texts in captions.items()},
+            classes=self._classes,
             labels=tuple(labels),
             ids=tuple(ids),
             folds=tuple(folds),

@@ -62,13 +62,14 @@ class ShardExamples:
         seen: set[str] = set()
         index: dict[str, list] = {name: [] for name in INDEX}
         skipped, languages, silent = [], Counter(), Counter()
-        read, ignored, labelled = 0, 0, 0
+        read, ignored, labelled, classes = 0, 0, 0, set()
         digest = hashlib.sha256()
         for row in self.shard:
             if row.ignored:
                 ignored += 1
                 continue
             read += 1
+            classes |= {row.label} if row.label and not _text_problem(row) else set()
             excluded = row.excluded or exclusions.get(str(key_of(row.source or row.id)), "")
             problem, flac = row.problem, None
             if not excluded and not problem:
@@ -108,6 +109,7 @@ class ShardExamples:
             "silent": dict(sorted(silent.items())),
             "skipped": skipped,
             "labelled": labelled,
+            "classes": sorted(classes),
             "languages": dict(sorted(languages.items())),
             "digest": digest.hexdigest(),
             "index": index,

@@ -45,6 +45,7 @@ class Evaluation:
       split: of the data: train, validation, test or another that a prepared set has.
       languages: of captions, others than the run was trained on.
       prompts: file of zero-shot templates.
+      classes: file of the classes to choose among, others than the set's list names.
       metric_styles: whose metrics to show beside the correct ones, of `metric_styles.STYLES`.
       relevance: file of annotated queries, for the style "dcase".
       against: folder of a run to compare with, at its best checkpoint.
@@ -55,6 +56,7 @@ class Evaluation:
     split: str = "test"
     languages: tuple[str, ...] = ()
     prompts: Path | None = None
+    classes: Path | None = None
     metric_styles: tuple[str, ...] = ()
     relevance: Path | None = None
     against: Path | None = None
@@ -84,7 +86,8 @@ def evaluate_run(
     templates = zero_shot.PROMPTS
     if evaluation.prompts:
         templates = zero_shot.read_prompts(evaluation.prompts)
-    options = {"templates": templates, "relevance": evaluation.relevance}
+    classes = zero_shot.read_classes(evaluation.classes) if evaluation.classes else ()
+    options = {"templates": templates, "classes": classes, "relevance": evaluation.relevance}
 
     run = _Subject(workdir, evaluation.step, evaluation)
     other = _Subject(evaluation.against, None, evaluation) if evaluation.against else None

@@ -84,6 +84,7 @@ def score(
     config: ConfigDict,
     *,
     templates: Sequence[str] = zero_shot.PROMPTS,
+    classes: tuple[str, ...] = (),
     relevance: Path | None = None,
 ) -> Scores:
     """Embeds the clips; ranks those with captions and classifies those with labels.
@@ -95,10 +96,12 @@ def score(
       config: of the run; the first of its languages that has captions is the headline one.
         Zero-shot is left out where it does not name English.
       templates: of the zero-shot prompts.
+      classes: to choose among; by default all that the set's list names.
       relevance: file of annotated queries in the headline language, as in DCASE 2025.
 
     Raises:
-      DataError: there are neither captions nor usable labels, or `relevance` does not fit.
+      DataError: there are neither captions nor usable labels, a label is none of the classes, or
+        `relevance` does not fit.
     """
     languages = [name for name in config.data.languages if any(clips.captions.get(name, ()))]
     captioned = _captioned(clips, languages)
@@ -128,7 +131,7 @@ def score(
                 )
         retrieval[language] = rank_embeddings(audio[captioned], text, owner)
     if labelled:
-        classification = _classify(embedder, variables, audio, clips, labelled, templates)
+        classification = _classify(embedder, variables, audio, clips, labelled, templates, classes)
     return Scores(len(clips), retrieval, entropy, classification, annotated)
 
 
@@ -195,6 +198,8 @@ def report(
             "accuracy": interval(estimates.accuracy),
             "clips": len(scores.zero_shot.label),
             "classes": len(scores.zero_shot.names),
+            "classes_without_clips": len(scores.zero_shot.names)
+            - len(np.unique(scores.zero_shot.label)),
             "prompts": list(templates),
             "per_fold": zero_shot.per_fold(scores.zero_shot),
             "per_class": zero_shot.per_class(scores.zero_shot),
@@ -279,8 +284,15 @@ def _classify(
     clips: Clips,
     labelled: list[int],
     templates: Sequence[str],
+    classes: tuple[str, ...],
 ) -> zero_shot.Classification:
-    names = tuple(sorted({clips.labels[index] for index in labelled}))
+    given = {clips.labels[index] for index in labelled}
+    names = classes or tuple(sorted(given | set(clips.classes)))
+    if strange := given - set(names):
+        raise DataError(
+            f"{len(strange)} of the clips' labels, such as {min(strange)!r}, are none of the "
+            f"{len(names)} classes given; expected every label among them"
+        )
     prompts = [text for template in templates for text in zero_shot.label_prompts(names, template)]
     embedded = embedder.text(variables, prompts, PROMPT_LANGUAGE)
     classes_text = zero_shot.class_embeddings(embedded.reshape(len(templates), len(names), -1))

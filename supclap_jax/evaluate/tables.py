@@ -62,6 +62,8 @@ def _zero_shot(result: dict) -> list[Table]:
     total.add_row(f"{result['clips']:,}", str(result["classes"]), _cell(result["accuracy"]))
     count = len(result["prompts"])
     total.caption = f"{count} prompts a class" if count > 1 else result["prompts"][0]
+    if lacking := result["classes_without_clips"]:
+        total.caption += f"; {lacking} of the classes have no clip"
     shown = [total]
     if folds := result["per_fold"]:
         by_fold = _table("Zero-shot by fold", "fold", "clips", "accuracy %")

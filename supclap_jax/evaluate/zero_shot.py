@@ -39,10 +39,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     Raises:
       DataError: there is no such file, or a line is not a template.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the prompts in {str(path)!r}: {error}") from error
+    lines = _read_lines(path, "prompts")
     for number, line in enumerate(lines, 1):
         if line.strip() and line.count("{}") != 1:
             raise DataError(
@@ -53,6 +50,27 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     if not templates:
         raise DataError(f"{path} holds no templates; write one a line, such as {PROMPTS[0]!r}")
     return templates
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Names of classes from a text file, one on each line; empty lines are skipped.
+
+    Raises:
+      DataError: there is no such file, it names none, or one twice.
+    """
+    names = [line.strip() for line in _read_lines(path, "classes") if line.strip()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if not names or twice:
+        fault = f"names {twice!r} twice" if twice else "names no classes"
+        raise DataError(f"{path} {fault}; expected each class once, one a line")
+    return tuple(names)
+
+
+def _read_lines(path: Path, what: str) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the {what} in {str(path)!r}: {error}") from error
 
 
 def label_prompts(labels: Sequence[str], prompt: str = PROMPTS[0]) -> list[str]:

@@ -11,6 +11,7 @@ import soundfile
 
 from supclap_jax.cli.main import main
 from supclap_jax.data.preparation import exclusions, prepare
+from supclap_jax.data.prepared import PreparedSplit
 from supclap_jax.errors import DataError
 from tests.data import published
 from tests.data.preparing import files_of, one, prepared, records, shards_of
@@ -223,3 +224,17 @@ def test_under_beam_with_two_workers_the_shards_are_the_same(tmp_path, monkeypat
     under_beam = prepare(shards_of("audiocaps", source), tmp_path / "beam", beam=options)
     assert under_beam == alone
     assert files_of(tmp_path / "beam") == files_of(tmp_path / "alone")
+
+
+def test_the_classes_of_a_list_are_known_though_their_clips_are_not_there(tmp_path):
+    source = published.esc50(tmp_path / "in")
+    labels = {row.label for shard in shards_of("esc50", source) for row in shard}
+    rows = [row for shard in shards_of("esc50", source) for row in shard]
+    lost = rows[0]
+    for row in rows:
+        if row.label == lost.label:
+            row.audio.unlink()
+    report = prepared("esc50", source, tmp_path / "out", max_bad=1.0)
+    clips = PreparedSplit(tmp_path / "out", "test", ("eng_Latn",)).clips()
+    assert lost.label not in clips.labels
+    assert clips.classes == tuple(sorted(labels)) == tuple(report["splits"]["test"]["classes"])

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from supclap_jax.data.sound_files import BadAudio, find_bad_clips, open_sound, s
 from tests.data.hearing import RATE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import damage
+damage = import_module("damage")
 
 
 def tone(seconds, rate=RATE):
@@ -33,7 +34,7 @@ def encoded(container, subtype=None, seconds=1.0, rate=RATE, **options):
 def test_damaged_files_are_stored_right_or_left_out(encoding):
     """Whole, cut, flipped, and lying; `benchmarks/damage.py` has thousands."""
     outcomes = {}
-    for case in damage._cases_of(encoding, np.random.default_rng(3)):
+    for case in damage.cases_of(encoding, np.random.default_rng(3)):
         outcomes[case.damage] = damage.judge(case)
     assert outcomes["none"] == "stored right"
     assert not {"stored wrong", "left out, though whole"} & set(outcomes.values()), outcomes
@@ -48,8 +49,8 @@ def test_what_is_stored_wrong_is_noticed():
 def test_an_mp3_is_as_long_as_it_sounds():
     """Without its count of frames, behind a picture, of variable rate."""
     whole = encoded("MP3", seconds=20.0, bitrate_mode="VARIABLE")
-    bare = damage._without_counts(whole)
-    for data in (whole, bare, *damage._lies(whole)):
+    bare = damage.without_counts(whole)
+    for data in (whole, bare, *damage.lies(whole)):
         flac = to_flac(data)
         assert flac.duration == pytest.approx(20.0, abs=3 * 576 / RATE)
     tagged = bare + b"TAG" + bytes(125)
@@ -64,7 +65,7 @@ def id3(content):
 
 
 MP3 = encoded("MP3", seconds=2.0)
-BARE = damage._without_counts(MP3)
+BARE = damage.without_counts(MP3)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,34 @@ def test_retrieval_is_over_clips_with_captions_in_all_languages(evaluate, clips)
     assert evaluate(english)["languages"] == {}
 
 
+def test_classes_of_no_clip_are_chosen_among_as_well(clips, config):
+    """Those of the set's list, or of a list of one's own; a label outside of it is refused."""
+    labelled = clips.select([i for i, label in enumerate(clips.labels) if label])
+    names = sorted(set(labelled.labels))
+    listed = dataclasses.replace(labelled, classes=("a choir", *names))
+    own = (*names, "zither", "a crowd")
+
+    def zero_shot(clips, **options):
+        scores = score(FakeEmbedder(), {}, clips, config, **options)
+        return scores.zero_shot, report(scores, estimate(scores, config))["zero_shot"]
+
+    for found, result, classes, lacking in (
+        (*zero_shot(labelled), tuple(names), 0),
+        (*zero_shot(listed), tuple(sorted(("a choir", *names))), 1),
+        (*zero_shot(listed, classes=own), own, 2),
+    ):
+        assert found.names == classes
+        assert (result["classes"], result["classes_without_clips"]) == (len(classes), lacking)
+        prompts = [f"This is a sound of {name.replace('_', ' ')}." for name in classes]
+        text = FakeEmbedder().text({}, prompts, "eng_Latn")
+        nearest = np.argmax(FakeEmbedder().audio({}, labelled) @ text.T, axis=1)
+        assert np.mean(nearest == found.predicted) == 1
+        shown = " ".join(printed({"retrieval": {}, "languages": {}, "zero_shot": result}).split())
+        assert (f"{lacking} of the classes have no clip" in shown) == bool(lacking)
+    with pytest.raises(DataError, match=f"labels, such as '{names[0]}', are none of the 1 classes"):
+        zero_shot(labelled, classes=("zither",))
+
+
 def test_folds_and_prompts_of_a_labelled_set(evaluate, clips, config):
     labelled = clips.select([i for i, label in enumerate(clips.labels) if label])
     folds = tuple(1 + i % 3 for i in range(len(labelled)))

@@ -11,6 +11,7 @@ from supclap_jax.evaluate.zero_shot import (
     label_prompts,
     per_class,
     per_fold,
+    read_classes,
     read_prompts,
 )
 
@@ -42,6 +43,18 @@ def test_prompts_from_a_file(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("\ufeffThis is {}.\r\n\r\n  Écoute : {} \r\n".encode())
     assert read_prompts(path) == ("This is {}.", "Écoute : {}")
+
+
+def test_classes_from_a_file(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("dog_bark\n\n rain \n")
+    assert read_classes(path) == ("dog_bark", "rain")
+    for content, message in (("\n", "names no classes"), ("rain\nrain\n", "names 'rain' twice")):
+        path.write_text(content)
+        with pytest.raises(DataError, match=message):
+            read_classes(path)
+    with pytest.raises(DataError, match="cannot read the classes"):
+        read_classes(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def as_arrays(pairs):
     return {name: jnp.asarray(x) for name, x in pairs.items()}
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     n=st.integers(1, 7),
     m=st.integers(1, 9),

@@ -1,11 +1,11 @@
 """Work, memory and transfers of the sweeps, from the traced and the compiled program."""
 
 import collections
+import functools
 import importlib.util
 import math
 import os
 import re
-from functools import partial
 
 import jax
 import jax.extend
@@ -65,7 +65,7 @@ def twice_the_keys(query, key, scale, **options):
         (info_nce, 1),
         (lambda a, t, s, **options: siglip(a, t, s, -5.0, **options), 1),
         (fused, 3),
-        (partial(info_nce, margin=0.1, label_smoothing=0.1), 1),
+        (functools.partial(info_nce, margin=0.1, label_smoothing=0.1), 1),
         (twice_the_keys, 2),
         (lambda *args, **options: fused(*args, base="decoupled", **in_part(args), **options), 3),
     ],
@@ -74,7 +74,7 @@ def twice_the_keys(query, key, scale, **options):
 def test_number_of_products(loss, forward, devices):
     """One product of `batch x batch x dim` for each sweep, and three more for its gradients."""
     audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
-    loss = sharded(partial(loss, block_size=5), make_mesh((devices,)))
+    loss = sharded(functools.partial(loss, block_size=5), make_mesh((devices,)))
     unit = 2 * 32 * 32 * DIM / devices
     value = jax.make_jaxpr(loss)(audio, text, scale)
     gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1, 2)))(audio, text, scale)
@@ -102,7 +102,7 @@ def bilateral(audio, text, scale, **options):
 def test_keys_travel_once_for_all_sweeps(loss, keys):
     """In two halves, forward once round the ring, backward with their gradients."""
     arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32, dim=32)[:3]]
-    loss = sharded(partial(loss, block_size=5), make_mesh((4,)))
+    loss = sharded(functools.partial(loss, block_size=5), make_mesh((4,)))
     half, hops = 4 * 32, 2 * 4
     forward = collectives(jax.make_jaxpr(loss)(*arguments).jaxpr)
     assert forward["ppermute", half] == hops * keys
@@ -115,7 +115,7 @@ def test_keys_travel_once_for_all_sweeps(loss, keys):
 
 def test_auto_gathers_keys_once_and_scatters_their_gradients_once():
     arguments = [jnp.asarray(x, jnp.float32) for x in problem(0, 32, dim=32)[:3]]
-    loss = sharded(partial(symmetric_info_nce, block_size="auto"), make_mesh((4,)))
+    loss = sharded(functools.partial(symmetric_info_nce, block_size="auto"), make_mesh((4,)))
     found = collectives(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arguments).jaxpr)
     assert found["reduce_scatter", 32 * 32] == 1
     assert found["all_gather", 8 * 32] == 2
@@ -125,7 +125,7 @@ def test_auto_gathers_keys_once_and_scatters_their_gradients_once():
 
 def test_auto_needs_three_products_where_the_matrix_is_small():
     audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0, 32)[:3])
-    loss = partial(symmetric_info_nce, block_size="auto")
+    loss = functools.partial(symmetric_info_nce, block_size="auto")
     gradient = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1)))(audio, text, scale)
     assert operations(gradient.jaxpr) == 3 * 2 * 32 * 32 * DIM
 
@@ -146,11 +146,14 @@ def temporaries(*args):
 
 @pytest.mark.parametrize("loss", [symmetric_info_nce, fused])
 def test_memory_is_linear_in_the_batch(loss):
-    small, large = (temporaries(partial(loss, block_size=256), batch) for batch in (4096, 8192))
+    small, large = (
+        temporaries(functools.partial(loss, block_size=256), batch) for batch in (4096, 8192)
+    )
     assert large <= 2.2 * small
     assert large <= temporaries(loss, 8192) / 20
 
 
+@functools.cache
 def on_eight_chips(loss, batch):
     """Compiled ahead of time, for TPUs that are not there."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -162,7 +165,7 @@ def on_eight_chips(loss, batch):
     split, everywhere = (
         jax.sharding.NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ())
     )
-    loss = sharded(partial(loss, block_size=1024), mesh)
+    loss = sharded(functools.partial(loss, block_size=1024), mesh)
     return compiled(loss, batch, 256, jnp.bfloat16, (split, split, everywhere))
 
 
