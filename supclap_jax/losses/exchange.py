@@ -17,6 +17,7 @@ from .inputs import wide
 Tree = Any
 
 PACKED_UP_TO = 64  # bytes a row of arrays that travel together in one buffer
+HALVED_FROM = 8  # rows of a block; below, there is nothing to hide a transfer behind
 
 
 def exchange(
@@ -36,7 +37,7 @@ def exchange(
       gathered: every device gets all blocks at once, of which the contributions come home by one
         reduce-scatter, or by one all-to-all where they are not sums. Else blocks travel round the
         ring, one device on after every visit, with the contributions to them. They do so in halves:
-        one is under way while the other is visited. An odd number of rows goes, and waits, as one.
+        one is under way while the other is visited. Few rows, or an odd number, go and wait as one.
       visit: `contribution, home = visit(first, blocks, contribution, home)`, with the number of the
         blocks' first row among those of all devices.
       rows: of a device's block.
@@ -115,7 +116,7 @@ def _local(target, first, rows: int):
 def _ring(axes, rows, visit, blocks, nothing, home):
     devices, (in_order, numbers) = device_count(axes), _numbering(axes)
     here, route = lax.axis_index(in_order), [(i, (i + 1) % devices) for i in range(devices)]
-    pieces = 2 if isinstance(rows, int) and rows % 2 == 0 else 1
+    pieces = 2 if isinstance(rows, int) and rows >= HALVED_FROM and rows % 2 == 0 else 1
     size = rows // pieces
 
     def send(tree):

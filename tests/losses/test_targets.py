@@ -96,7 +96,7 @@ def test_matches_loops_in_float64(n, m, kind, same_id, block_size, margin, seed)
     ("devices", "n", "m", "kind", "block_size"),
     [
         (2, 6, 10, "info_nce", 3),  # five keys a device: the block travels as one
-        (4, 8, 24, "siglip", 2),
+        (4, 8, 32, "siglip", 3),  # in two halves
         (8, 16, 16, "info_nce", "auto"),
     ],
 )
