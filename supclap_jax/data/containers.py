@@ -49,8 +49,10 @@ def inspect(data: bytes, thoroughly: bool = True) -> Container:
         return Container(_ogg_problem(data, start) if thoroughly else "")
     if magic == b"fLaC":
         return _flac(data, start)
-    if magic in READERS and not start:
-        return READERS[magic](data)
+    if magic in READERS:
+        sound = data[start:] if start else data
+        found = READERS[magic](sound)
+        return found if found.repaired or not start else found._replace(repaired=sound)
     place = find_frame(data, start)
     if place is None:
         return Container(UNKNOWN)

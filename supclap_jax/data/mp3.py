@@ -99,7 +99,7 @@ def _after_end_tags(data: bytes, end: int) -> int:
             end += 227 if head.startswith(b"TAG+") else 128
         elif head.startswith(b"APETAGEX") and len(head) == 32:
             end += 32 + int.from_bytes(head[12:16], "little")
-        elif head.startswith(b"ID3"):
+        elif head.startswith(b"ID3") and len(head) >= 10:
             end = after_tags(data, end)
         elif lyrics:
             end = lyrics.end()

@@ -47,7 +47,7 @@ def _plan(path: Path) -> _Plan:
     try:
         with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
             for member in archive:
-                if _problem(member) or not member.isfile() or is_clutter(member.name):
+                if is_clutter(member.name) or _problem(member) or not member.isfile():
                     continue
                 key, suffix = _key(member.name)
                 clip = (key, turns[key, suffix])
@@ -102,8 +102,6 @@ def _size(waiting: dict[tuple, dict[str, bytes]]) -> int:
 
 
 def _problem(member: tarfile.TarInfo) -> str:
-    if is_clutter(member.name):
-        return ""
     _, problem = inside(Path(), member.name)
     if not problem and not (member.isfile() or member.isdir()):
         problem = "it is neither a file nor a folder"

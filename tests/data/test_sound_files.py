@@ -75,6 +75,8 @@ BARE = damage.without_counts(MP3)
         (b"\0" + BARE, 2.0),
         (np.random.default_rng(0).bytes(300) + BARE, 2.0),
         (MP3 + b"hello", 2.0),
+        (MP3 + b"ID3", 2.0),
+        (BARE + b"ID3\4\0", "damaged at byte"),  # a tag that is cut
         (BARE + b"TAG" + bytes(125), 2.0),
         (BARE + BARE, 4.0),
         (MP3 + id3(b"x" * 90_000) + MP3, "several files"),
@@ -111,6 +113,7 @@ def test_wavs_as_recorders_and_editors_write_them():
     unpadded = b"LIST" + (19).to_bytes(4, "little") + b"INFOx" * 3 + b"four"
     data = whole[: place - 4] + unpadded + whole[place - 4 :]
     assert inspect(data).problem == ""
+    assert to_flac(id3(b"title") + whole).digest == to_flac(whole).digest
 
 
 def test_32_bit_originals_keep_their_upper_24(tmp_path):
