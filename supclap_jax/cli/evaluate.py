@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zero-shot classes to choose among, one on each line; default: all in the set's list",
     )
     parser.add_argument(
+        "--long-audio",
+        choices=("crop", "windows"),
+        help="of clips longer than the model hears: their beginning, or the mean of windows; "
+        "default: as the run's evaluate.long_audio",
+    )
+    parser.add_argument(
         "--metric-style",
         action="append",
         default=[],
@@ -68,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         languages=tuple(options.languages.split(",")) if options.languages else (),
         prompts=options.prompts,
         classes=options.classes,
+        long_audio=options.long_audio,
         metric_styles=tuple(dict.fromkeys(options.metric_style)),
         relevance=options.relevance,
         against=options.against,

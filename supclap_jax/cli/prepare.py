@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--template",
         default="",
-        help="a row's audio file, such as {split}/Y{youtube_id}.wav (audiocaps, wavcaps, vggsound)",
+        help="a row's audio file, such as {split}/Y{youtube_id}.wav (audiocaps, wavcaps, "
+        "vggsound, audioset)",
     )
     parser.add_argument(
         "--blacklist",

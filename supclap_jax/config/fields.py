@@ -305,6 +305,12 @@ FIELDS: dict[str, Field] = {
     "evaluate.batch_size": Field(
         64, "clips, or captions, embedded at a time", COUNT, resumable=True
     ),
+    "evaluate.long_audio": Field(
+        "crop",
+        "clips above `audio.seconds`: their beginning, or the mean of windows over all of them",
+        choice("crop", "windows"),
+        resumable=True,
+    ),
     "evaluate.resamples": Field(
         1_000, "resamples of the clips, for the bootstrap's intervals", COUNT, resumable=True
     ),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -15,6 +16,7 @@ from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
 from supclap_jax.data.workers import live_with_parent
 
 Batch = dict[str, np.ndarray]
+LENGTH_TOLERANCE = 1e-6  # of a window: lengths of prepared clips are float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +59,8 @@ class LoadPair(grain.transforms.RandomMap):
         }
 
     def _draw(self, clip: Clip, language: str, rng: np.random.Generator):
-        """A crop of a clip, its number of samples, and one of its captions, or one of its label."""
-        captions = clip.captions.get(language) or (label_caption(clip.label),)
+        """A crop of a clip, its number of samples, and one of its captions or one of its labels."""
+        captions = clip.captions.get(language) or (label_caption(clip.labels),)
         caption = captions[rng.integers(len(captions))]
         position = rng.random()
         return *read_clip(clip.audio, self.seconds, position), caption
@@ -136,13 +138,57 @@ def _seed(config: ConfigDict, bucket: int, pool: int) -> int:
     return int(np.random.SeedSequence((config.seed, bucket, pool)).generate_state(1)[0])
 
 
-def audio_batches(clips: Clips, seconds: float, batch_size: int) -> Iterator[Batch]:
-    """The beginning of each clip in order: "audio" and "audio_lengths" as for training."""
+class Windows(NamedTuple):
+    """Crops of clips.
 
-    def load(path):
-        audio, samples = read_clip(path, seconds)
+    Attributes:
+      clip: int `[windows]`, which clip each is of.
+      position: float64 `[windows]` in [0, 1), where it begins, as of `read_clip`.
+    """
+
+    clip: np.ndarray
+    position: np.ndarray
+
+
+def beginnings(clips: Clips) -> Windows:
+    """One crop a clip, its beginning."""
+    return Windows(np.arange(len(clips)), np.zeros(len(clips)))
+
+
+def covering(clips: Clips, seconds: float) -> Windows:
+    """As few crops as cover each clip, evenly spaced, the last up to its end.
+
+    Raises:
+      ValueError: the clips' lengths are not known.
+    """
+    if len(clips.seconds) != len(clips):
+        raise ValueError("windows need the lengths of all clips, and these have none.")
+    ratio = np.asarray(clips.seconds, np.float64) / seconds
+    count = np.maximum(np.ceil(ratio - LENGTH_TOLERANCE), 1).astype(int)
+    clip = np.repeat(np.arange(len(clips)), count)
+    place = np.arange(len(clip)) - np.repeat(np.cumsum(count) - count, count)
+    position = place / np.maximum(count[clip] - 1, 1)
+    return Windows(clip, np.minimum(position, np.nextafter(1.0, 0.0)))
+
+
+def count_longer(clips: Clips, seconds: float) -> int:
+    """The clips, of known lengths, that do not fit into one crop."""
+    ratio = np.asarray(clips.seconds, np.float64) / seconds
+    return int((ratio > 1 + LENGTH_TOLERANCE).sum())
+
+
+def audio_batches(
+    clips: Clips, seconds: float, batch_size: int, windows: Windows | None = None
+) -> Iterator[Batch]:
+    """Crops of clips in order, by default their beginnings: "audio" and "audio_lengths"."""
+    windows = windows or beginnings(clips)
+
+    def load(index):
+        audio, samples = read_clip(
+            clips.paths[windows.clip[index]], seconds, windows.position[index]
+        )
         return {"audio": audio, "audio_lengths": np.int32(samples)}
 
-    stream = grain.MapDataset.source(clips.paths).map(load)
+    stream = grain.MapDataset.source(range(len(windows.clip))).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     yield from stream.batch(batch_size, drop_remainder=False).to_iter_dataset(options)

@@ -26,7 +26,7 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
       form: how audio is stored.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     name = "captioned_audio"
     code_path = None  # no checksum files beside this module
 

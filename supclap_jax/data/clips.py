@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from supclap_jax.data.sound_files import find_bad_clips
+from supclap_jax.data.sound_files import BadAudio, survey_all
 from supclap_jax.errors import DataError
 
 
@@ -16,12 +16,12 @@ class Clip:
     Attributes:
       audio: the file, or the bytes of a FLAC file.
       captions: language -> captions.
-      label: name of its class or only sound event, or None.
+      labels: names of its classes, or of its only sound event.
     """
 
     audio: Path | bytes
     captions: dict[str, tuple[str, ...]]
-    label: str | None
+    labels: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +31,21 @@ class Clips:
     Attributes:
       paths: one audio file for each clip, or the bytes of a FLAC file.
       captions: language -> for each clip, its captions.
-      labels: for each clip, the name of its only sound event, or None.
+      labels: for each clip, as of `Clip`.
       ids: names of the clips; of a prepared set.
       folds: of cross-validation, from 1, else 0; of a prepared set.
       digest: of a prepared set's content.
+      seconds: the length of each clip; () where it is not known.
       classes: all that the set's list names, also those of no clip; of a prepared set.
     """
 
     paths: Sequence[Path | bytes]
     captions: dict[str, tuple[tuple[str, ...], ...]]
-    labels: tuple[str | None, ...]
+    labels: tuple[tuple[str, ...], ...]
     ids: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
     digest: str = ""
+    seconds: Sequence[float] = ()
     classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -80,6 +82,7 @@ class Clips:
             labels=pick(self.labels),
             ids=pick(self.ids),
             folds=pick(self.folds),
+            seconds=pick(self.seconds),
         )
 
     def some_captions(self, most: int) -> list[str]:
@@ -116,7 +119,7 @@ class Selection(Sequence):
 
 
 def without_bad_clips(clips: Clips, on_bad_clip: str, progress) -> tuple[Clips, dict[Path, str]]:
-    """Decodes every file once and returns the clips that can be used, and the bad files' problems.
+    """Decodes every file once; the clips that can be used, with lengths, and the others' problems.
 
     Args:
       clips: what to look at.
@@ -126,7 +129,12 @@ def without_bad_clips(clips: Clips, on_bad_clip: str, progress) -> tuple[Clips, 
     Raises:
       DataError: there are bad files and they are not to be skipped, or no good ones.
     """
-    bad = find_bad_clips(clips.paths, progress)
+    found = survey_all(clips.paths, progress)
+    bad = {
+        path: str(fault)
+        for path, fault in zip(clips.paths, found, strict=True)
+        if isinstance(fault, BadAudio)
+    }
     listed = "".join(f"\n  {path}: {problem}" for path, problem in list(bad.items())[:20])
     more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
     if bad and on_bad_clip == "error":
@@ -137,4 +145,5 @@ def without_bad_clips(clips: Clips, on_bad_clip: str, progress) -> tuple[Clips, 
     if len(bad) == len(clips):
         raise DataError(f"none of the {len(clips)} audio files can be used:{listed}{more}")
     good = [index for index, path in enumerate(clips.paths) if path not in bad]
-    return (clips.select(good) if bad else clips), bad
+    lengths = tuple(found[index].seconds for index in good)
+    return dataclasses.replace(clips.select(good) if bad else clips, seconds=lengths), bad

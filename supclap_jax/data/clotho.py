@@ -22,6 +22,7 @@ from supclap_jax.data.rows import (
     captions_of,
     in_shards,
     inside,
+    labels_of,
     not_empty,
     without_clutter,
 )
@@ -100,7 +101,7 @@ def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:
             language: tuple(tuple(rows[name].captions.values()) for name in names)
             for language, rows in listed.items()
         },
-        labels=tuple(_only_keyword(metadata.get(name, {})) or None for name in names),
+        labels=tuple(_only_keyword(metadata.get(name, {})) for name in names),
     )
 
 
@@ -139,7 +140,7 @@ def clotho(folder: Path, _: Options) -> list[Shard]:
                     id=clip,
                     audio=file,
                     captions=captions,
-                    label=_only_keyword(more) if is_soundscape else "",
+                    labels=_only_keyword(more) if is_soundscape else (),
                     source=f"freesound:{sound}" if sound.isdigit() and not is_soundscape else "",
                     problem=problems.get(clip) or misplaced or empty,
                 )
@@ -193,6 +194,6 @@ def _is_soundscape(folder: Path) -> bool:
     return (folder / "soundscape.json").is_file()
 
 
-def _only_keyword(metadata: dict[str, str]) -> str:
+def _only_keyword(metadata: dict[str, str]) -> tuple[str, ...]:
     keywords = metadata.get("keywords", "").split(";")
-    return keywords[0] if len(keywords) == 1 else ""
+    return labels_of(keywords) if len(keywords) == 1 else ()

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from supclap_jax.data import splits
+from supclap_jax.data.audioset import audioset, fsd50k
 from supclap_jax.data.clotho import clotho
-from supclap_jax.data.list_files import read_csv, read_json, read_jsonl
+from supclap_jax.data.list_files import read_csv, read_json, read_jsonl, read_yaml
+from supclap_jax.data.parquet_files import parquet
 from supclap_jax.data.rows import (
     AUDIO_SUFFIXES,
     ENGLISH,
@@ -25,6 +27,7 @@ from supclap_jax.data.rows import (
     from_template,
     in_shards,
     inside,
+    labels_of,
     not_empty,
     without_clutter,
 )
@@ -116,6 +119,38 @@ def wavcaps(folder: Path, options: Options) -> list[Shard]:
     return not_empty(in_shards("train", rows), folder, "JSON lists of clips")
 
 
+def macs(folder: Path, _: Options) -> list[Shard]:
+    """`MACS.yaml` and `audio/`, of TAU Urban Acoustic Scenes 2019: one split, "train".
+
+    Annotators' tags are no classes, and left out. Clips of one place are cut from one recording.
+    """
+    path = folder / "MACS.yaml"
+    content = read_yaml(path)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, list):
+        raise DataError(f"{path} lists no files; expected 'files:' with annotations of each")
+    rows = []
+    for number, fields in enumerate(files, 1):
+        name = fields.get("filename") if isinstance(fields, dict) else None
+        annotations = fields.get("annotations") if isinstance(fields, dict) else None
+        if not isinstance(name, str) or not isinstance(annotations, list):
+            rows.append(broken_row(path, number, "its entry has no filename or no annotations"))
+            continue
+        sentences = (item.get("sentence") for item in annotations if isinstance(item, dict))
+        captions, empty = captions_of((ENGLISH, text) for text in sentences)
+        file, misplaced = inside(folder / "audio", name)
+        rows.append(
+            Row(
+                id=name,
+                audio=file,
+                captions=captions,
+                source=f"tau:{'-'.join(name.split('-')[:3])}",  # scene, city, place
+                problem=misplaced or empty,
+            )
+        )
+    return not_empty(in_shards("train", rows), folder, "files in MACS.yaml")
+
+
 def esc50(folder: Path, _: Options) -> list[Shard]:
     """`meta/esc50.csv` and `audio/`: one split, "test", with folds."""
     rows = []
@@ -130,7 +165,7 @@ def esc50(folder: Path, _: Options) -> list[Shard]:
             Row(
                 id=fields["filename"],
                 audio=file,
-                label=fields["category"],
+                labels=labels_of(fields["category"]),
                 fold=_fold(fields["fold"]),
                 source=f"freesound:{fields['src_file']}",
                 problem=misplaced or _unlabelled(fields["category"]),
@@ -154,7 +189,7 @@ def urbansound8k(folder: Path, _: Options) -> list[Shard]:
             Row(
                 id=fields["slice_file_name"],
                 audio=file,
-                label=fields["class"],
+                labels=labels_of(fields["class"]),
                 fold=_fold(fields["fold"]),
                 source=f"freesound:{fields['fsID']}",
                 problem=misplaced or _unlabelled(fields["class"]),
@@ -188,7 +223,7 @@ def vggsound(folder: Path, options: Options) -> list[Shard]:
             Row(
                 id=f"{fields['ytid']}_{fields['start']}",
                 audio=file,
-                label=fields["label"],
+                labels=labels_of(fields["label"]),
                 source=f"youtube:{fields['ytid']}",
                 problem=problem or _unlabelled(fields["label"]),
             )
@@ -199,6 +234,8 @@ def vggsound(folder: Path, options: Options) -> list[Shard]:
 
 def table(source: Path, _: Options) -> list[Shard]:
     """A CSV or JSONL file, or a folder of them: `path, caption[, language, split, id, label]`.
+
+    `labels` are several, in CSV with `;` between them.
 
     Paths are relative to the file's folder. Rows of one id (by default the path) are captions of
     one clip. In JSONL, `captions` may be `{language: [caption, ...]}` instead. `start_time` and
@@ -251,12 +288,24 @@ def webdataset(folder: Path, _: Options) -> list[Shard]:
 
 LAYOUTS: dict[str, Callable[[Path, Options], list[Shard]]] = {
     layout.__name__: layout
-    for layout in (audiocaps, clotho, wavcaps, esc50, urbansound8k, vggsound, table, webdataset)
+    for layout in (
+        audiocaps,
+        clotho,
+        wavcaps,
+        macs,
+        esc50,
+        urbansound8k,
+        vggsound,
+        fsd50k,
+        audioset,
+        table,
+        parquet,
+        webdataset,
+    )
 } | {"csv": table, "jsonl": table}
 
-
 TAKEN_BY = {
-    "template": ("audiocaps", "wavcaps", "vggsound"),
+    "template": ("audiocaps", "wavcaps", "vggsound", "audioset"),
     "blacklists": ("wavcaps",),
     "use_blacklist": ("wavcaps",),
 }
@@ -282,7 +331,7 @@ def read_layout(name: str, source: Path, options: Options) -> list[Shard]:
     if options.blacklists and not options.use_blacklist:
         raise DataError("--blacklist and --no-blacklist are given; leave one of them out")
     check_template(options.template)
-    if not source.is_dir() and LAYOUTS[name] not in (table, webdataset):
+    if not source.is_dir() and LAYOUTS[name] not in (table, parquet, webdataset):
         raise DataError(f"{str(source)!r} is no folder; --source is the folder of the data set")
     return LAYOUTS[name](source, options)
 

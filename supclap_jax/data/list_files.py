@@ -1,4 +1,4 @@
-"""The lists of a data set on disk: CSV, JSON and JSON lines."""
+"""The lists of a data set on disk: CSV, JSON, JSON lines and YAML."""
 
 import csv
 import io
@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import yaml
 
 from supclap_jax.errors import DataError
 
@@ -31,6 +33,7 @@ def read_csv(
     columns: Sequence[str],
     header: bool = True,
     encodings: Sequence[str] = ENCODINGS,
+    spaced: bool = False,
 ) -> Iterator[Entry]:
     """Reads a CSV file with any line ends.
 
@@ -39,13 +42,14 @@ def read_csv(
       columns: that it must have; without a header, all it has.
       header: whether the first row names the columns.
       encodings: tried in turn.
+      spaced: whether commas are followed by spaces that do not count.
 
     Raises:
       DataError: it cannot be read, or lacks columns.
     """
     try:
         content = io.StringIO(_decoded(path.read_bytes(), encodings), newline="")
-        reader = _Reader(csv.reader(content, strict=True))
+        reader = _Reader(csv.reader(content, strict=True, skipinitialspace=spaced))
         names = next(reader, []) if header else list(columns)
         missing = [column for column in columns if column not in names]
         if missing:
@@ -114,6 +118,15 @@ def read_json(path: Path) -> object:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a readable JSON file: {error}") from error
+
+
+def read_yaml(path: Path) -> object:
+    """Reads a YAML file of plain values, as `read_json` does."""
+    try:
+        return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is not a readable YAML file: {reason}") from error
 
 
 def _decoded(content: bytes, encodings: Sequence[str]) -> str:

@@ -105,9 +105,11 @@ class PreparedSplit(Sequence):
         example = tf_example_pb2.Example.FromString(data)
         features = example.features.feature
         values = {name: feature.bytes_list.value for name, feature in features.items()}
-        record = {name: values[name][0].decode() for name in ("id", "source", "label")}
+        record = {name: values[name][0].decode() for name in ("id", "source")}
         for name in ("captions", "languages"):
             record[name] = tuple(text.decode() for text in values[name])
+        labels = values["labels"] if "labels" in values else values["label"]  # of version 1.0.0
+        record["labels"] = tuple(text.decode() for text in labels if text)
         record["fold"] = features["fold"].int64_list.value[0]
         record["audio"] = values["audio"][0]
         return record
@@ -118,7 +120,7 @@ class PreparedSplit(Sequence):
         for text, language in zip(record["captions"], record["languages"], strict=True):
             if language in self.languages:
                 captions[language] = (*captions.get(language, ()), text)
-        return Clip(record["audio"], captions, record["label"] or None)
+        return Clip(record["audio"], captions, record["labels"])
 
     def check_trainable(self) -> None:
         """Raises DataError where a clip may have neither a wanted caption nor a label."""
@@ -126,7 +128,7 @@ class PreparedSplit(Sequence):
             return
         for index in range(len(self)):
             clip = self[index]
-            if not clip.captions and not clip.label:
+            if not clip.captions and not clip.labels:
                 raise DataError(
                     f"{self.folder}: clip {self.record(index)['id']!r} has neither a label nor a "
                     f"caption in {', '.join(self.languages)}; add a language to data.languages"
@@ -159,19 +161,20 @@ class PreparedSplit(Sequence):
                 if language in texts:
                     texts[language].append(text)
             for language, mine in texts.items():
-                if not mine and not record["label"]:
+                if not mine and not record["labels"]:
                     raise DataError(
                         f"{self.folder}: the {self.split} clip {record['id']!r} has no caption in "
                         f"{language}; choose other languages, or another set"
                     )
                 captions[language].append(tuple(mine))
-            labels.append(record["label"] or None)
+            labels.append(record["labels"])
             ids.append(record["id"])
             folds.append(record["fold"])
         return Clips(
             paths=_Audio(self),
             captions={language: tuple(texts) for language, texts in captions.items()},
             classes=self._classes,
+            seconds=self.index("duration"),
             labels=tuple(labels),
             ids=tuple(ids),
             folds=tuple(folds),
@@ -184,7 +187,7 @@ class PreparedSplit(Sequence):
         for index in range(0, len(self), -(-len(self) // most)):
             clip = self[index]
             texts = itertools.chain.from_iterable(clip.captions.values())
-            captions += list(texts) or [label_caption(clip.label)]
+            captions += list(texts) or [label_caption(clip.labels)]
         return captions[:: -(-len(captions) // most)]
 
     def fingerprint(self) -> str:

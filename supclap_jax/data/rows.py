@@ -34,7 +34,7 @@ class Row:
       id: the clip's name, unique in its split.
       audio: its file, or the file's bytes.
       captions: language -> captions.
-      label: name of its class, or "".
+      labels: names of its classes; most sets give a clip one, or none.
       fold: of a set with cross-validation folds, from 1; else 0.
       source: the recording it is cut from, such as "youtube:ID" or "freesound:ID"; by default `id`.
       start: second at which the clip begins in its file.
@@ -47,7 +47,7 @@ class Row:
     id: str
     audio: Path | bytes = b""
     captions: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    label: str = ""
+    labels: tuple[str, ...] = ()
     fold: int = 0
     source: str = ""
     start: float = 0.0
@@ -120,7 +120,7 @@ def in_shards(split: str, rows: Iterable[Row]) -> list[Rows]:
 
 def _clip(row: Row) -> tuple:
     """What rows of one clip have in common."""
-    return row.audio, row.label, row.start, row.end
+    return row.audio, row.labels, row.start, row.end
 
 
 def broken_row(path: Path, number: int, problem: str) -> Row:
@@ -171,18 +171,20 @@ def described_row(folder: Path, fields: dict, problem: str = "") -> Row:
     odd = next((code for code in captions if not LANGUAGE.fullmatch(code)), None)
     if odd is not None:
         misplaced = misplaced or f"its language is {odd!r}; expected a code such as {ENGLISH!r}"
-    label = text.get("label", "").strip()
+    several = fields.get("labels")
+    several = several.split(";") if isinstance(several, str) else several
+    labels = labels_of(several or text.get("label") or fields.get("label"))
     given, (start, end), mistimed = _times(fields)
     is_part = any(given)
     return Row(
         id=text.get("id") or (f"{name}:{'-'.join(given)}" if is_part else name),
         audio=file,
         captions=captions,
-        label=label,
+        labels=labels,
         source=name if is_part else "",
         start=start,
         end=end,
-        problem=problem or misplaced or mistimed or ("" if label else empty),
+        problem=problem or misplaced or mistimed or ("" if labels else empty),
     )
 
 
@@ -214,6 +216,17 @@ def captions_of(
         if isinstance(text, str) and text.strip():
             captions[language] = (*captions.get(language, ()), text.strip())
     return captions, "" if captions else EMPTY
+
+
+def labels_of(value: object) -> tuple[str, ...]:
+    """Labels from one or a list of them, each once, without empty ones.
+
+    >>> labels_of(["dog ", "rain", "", "dog"])
+    ('dog', 'rain')
+    """
+    names = value if isinstance(value, list | tuple) else [value]
+    texts = (name.strip() for name in names if isinstance(name, str))
+    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def inside(folder: Path, name: str) -> tuple[Path | bytes, str]:

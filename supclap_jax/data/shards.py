@@ -26,7 +26,7 @@ FEATURES = {
     "audio": tfds.features.Text(),  # a FLAC file
     "captions": tfds.features.Sequence(tfds.features.Text()),
     "languages": tfds.features.Sequence(tfds.features.Text()),  # of each caption
-    "label": tfds.features.Text(),
+    "labels": tfds.features.Sequence(tfds.features.Text()),
     "fold": tfds.features.Scalar(np.int32),
     "duration": tfds.features.Scalar(np.float32),
     "sample_rate": tfds.features.Scalar(np.int32),
@@ -69,7 +69,7 @@ class ShardExamples:
                 ignored += 1
                 continue
             read += 1
-            classes |= {row.label} if row.label and not _text_problem(row) else set()
+            classes |= set() if _text_problem(row) else set(row.labels)
             excluded = row.excluded or exclusions.get(str(key_of(row.source or row.id)), "")
             problem, flac = row.problem, None
             if not excluded and not problem:
@@ -94,7 +94,7 @@ class ShardExamples:
                 continue
             seen.add(row.id)
             silent.update([flac.silent] if flac.silent else [])
-            labelled += bool(row.label)
+            labelled += bool(row.labels)
             languages.update(row.captions.keys())
             example = _example(row, flac)
             index["audio"].append(0 if flac.silent == "silent" else key_of(flac.digest))
@@ -134,11 +134,11 @@ def write_shard(features: tfds.features.FeaturesDict, job: tuple[ShardExamples, 
 
 
 def _text_problem(row: Row) -> str:
-    texts = itertools.chain([row.id, row.source, row.label], *row.captions.values())
+    texts = itertools.chain([row.id, row.source, *row.labels], *row.captions.values())
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        return "its name, label or captions are not valid Unicode"
+        return "its name, labels or captions are not valid Unicode"
     return ""
 
 
@@ -150,7 +150,7 @@ def _example(row: Row, flac: Flac) -> dict:
         "audio": flac.data,
         "captions": [text for text, _ in pairs],
         "languages": [language for _, language in pairs],
-        "label": row.label,
+        "labels": list(row.labels),
         "fold": row.fold,
         "duration": flac.duration,
         "sample_rate": flac.sample_rate,

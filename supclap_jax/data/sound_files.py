@@ -32,11 +32,13 @@ class Survey(NamedTuple):
 
     Attributes:
       frames: samples of each channel.
+      seconds: its length.
       peak: the highest magnitude.
       loudest: the channel of most energy.
     """
 
     frames: int
+    seconds: float
     peak: float
     loudest: int
 
@@ -96,31 +98,26 @@ def skip(file: Stream, frames: int) -> None:
         frames -= len(file.read(min(frames, BLOCK), "float32", always_2d=True)) or frames
 
 
-def find_bad_clips(
+def survey_all(
     paths: Iterable[Path], progress: Callable[[int], None] = lambda done: None
-) -> dict[Path, str]:
-    """The files among `paths` with a problem, and the problem of each.
+) -> list[Survey | BadAudio]:
+    """What each file holds, or why it cannot be used.
 
     `progress` is called with the number of files looked at so far.
     """
-    bad = {}
-    paths = list(paths)
+    found = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (path, problem) in enumerate(
-            zip(paths, pool.map(_problem, paths), strict=True), 1
-        ):
-            if problem:
-                bad[path] = problem
-            progress(done)
-    return bad
+        for one in pool.map(_survey_or_fault, paths):
+            found.append(one)
+            progress(len(found))
+    return found
 
 
-def _problem(path: Path) -> str:
+def _survey_or_fault(path: Path) -> Survey | BadAudio:
     try:
-        survey(path)
+        return survey(path)
     except BadAudio as error:
-        return str(error)
-    return ""
+        return error
 
 
 def _mapped(audio: Path | bytes) -> bytes | mmap.mmap:
@@ -176,7 +173,8 @@ def _decode_all(file: Stream, container: Container) -> Survey:
         raise BadAudio(f"the file is truncated: {frames} of {file.frames} samples")
     if digest and bits and digest.digest() != container.digest:
         raise BadAudio("it is damaged: its samples are not those that its checksum is of")
-    return Survey(frames, float(peak), int(np.argmax(energy)))
+    seconds, loudest = frames / file.samplerate, int(np.argmax(energy))
+    return Survey(frames, seconds, float(peak), loudest)
 
 
 def _in_bits(block: np.ndarray, bits: int) -> bytes:

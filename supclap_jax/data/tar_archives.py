@@ -146,6 +146,6 @@ def _row(path: Path, name: str, members: dict[str, bytes]) -> Row:
         texts = texts or members.get(".txt", b"").decode()
     except (ValueError, RecursionError) as error:
         return dataclasses.replace(row, problem=f"its .json or .txt cannot be read ({error})")
-    fields = {key: fields.get(key) for key in ("language", "label")} | {"captions": texts}
+    fields = {key: fields.get(key) for key in ("language", "label", "labels")} | {"captions": texts}
     described = described_row(Path(), fields | {"path": "x"})
     return dataclasses.replace(described, id=row.id, audio=audio)

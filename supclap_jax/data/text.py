@@ -2,7 +2,7 @@
 
 import io
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import sentencepiece
@@ -32,13 +32,16 @@ def normalize_as_ml_clap(caption: str) -> str:
     return " ".join(caption.lower().translate(_ML_CLAP_PUNCTUATION).split())
 
 
-def label_caption(label: str) -> str:
-    """A caption for a clip that has only a class.
+def label_caption(labels: Sequence[str]) -> str:
+    """A caption for a clip that has only classes.
 
-    >>> label_caption("dog_bark")
+    >>> label_caption(["dog_bark"])
     'This is a sound of dog bark.'
+    >>> label_caption(["dog_bark", "rain", "wind"])
+    'This is a sound of dog bark, rain and wind.'
     """
-    return f"This is a sound of {label.replace('_', ' ')}."
+    *others, last = (label.replace("_", " ") for label in labels)
+    return f"This is a sound of {' and '.join(filter(None, [', '.join(others), last]))}."
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
@@ -76,16 +79,20 @@ class Tokenizer:
     def __init__(self, model: bytes, vocab_size: int):
         self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._language_ids = language_ids(vocab_size)
-        self._normalize = normalize_as_ml_clap if vocab_size == SONAR_PIECES else normalize
+        self.normalize = normalize_as_ml_clap if vocab_size == SONAR_PIECES else normalize
 
     @property
     def pieces(self) -> int:
         """Number of pieces of the sentencepiece model."""
         return self._model.vocab_size()
 
+    def pieces_of(self, caption: str) -> list[int]:
+        """The sentencepiece ids of the whole caption, normalised."""
+        return self._model.encode(self.normalize(caption))
+
     def encode(self, caption: str, language: str, max_tokens: int) -> np.ndarray:
         """int32 `[max_tokens]`; a longer caption loses its last pieces, never its end token."""
-        pieces = self._model.encode(self._normalize(caption))[: max_tokens - 2]
+        pieces = self.pieces_of(caption)[: max_tokens - 2]
         unknown = self._model.unk_id()
         ids = [UNKNOWN_ID if piece == unknown else piece + 1 for piece in pieces]
         tokens = np.full(max_tokens, PAD_ID, np.int32)

@@ -8,9 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from supclap_jax.console import console
+from supclap_jax.data.batches import count_longer
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips
 from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
+from supclap_jax.data.text_counts import TextCounts, count_captions, told
 from supclap_jax.errors import ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
@@ -45,6 +47,7 @@ class Evaluation:
       split: of the data: train, validation, test or another that a prepared set has.
       languages: of captions, others than the run was trained on.
       prompts: file of zero-shot templates.
+      long_audio: "crop" or "windows", as of `config.evaluate`, other than the run says.
       classes: file of the classes to choose among, others than the set's list names.
       metric_styles: whose metrics to show beside the correct ones, of `metric_styles.STYLES`.
       relevance: file of annotated queries, for the style "dcase".
@@ -57,6 +60,7 @@ class Evaluation:
     languages: tuple[str, ...] = ()
     prompts: Path | None = None
     classes: Path | None = None
+    long_audio: str | None = None
     metric_styles: tuple[str, ...] = ()
     relevance: Path | None = None
     against: Path | None = None
@@ -101,6 +105,11 @@ def evaluate_run(
         estimates = estimate(scores, run.config)
         styles = evaluation.metric_styles
         result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
+    result["texts"] = run.count_captions(clips)._asdict()
+    result["audio"] = {
+        "longer": count_longer(clips, run.config.audio.seconds),
+        "long_audio": run.config.evaluate.long_audio,
+    }
     if leaks is not None:
         result["trained_on"] = len(leaks)
     if other:
@@ -116,7 +125,7 @@ def evaluate_run(
     examples = _similarities(run, clips) if plain else None
     if not is_first():
         return
-    _print(result, leaks)
+    _print(result, leaks, run.config)
     written = []
     if plain:
         figures = workdir / "figures"
@@ -148,7 +157,17 @@ class _Subject:
             data.mixture = ConfigDict()
         if evaluation.languages:
             data.languages = evaluation.languages
+        if evaluation.long_audio is not None:
+            self.config.evaluate.long_audio = evaluation.long_audio
         check_languages(data.languages, self.config.text.vocab_size)
+
+    def count_captions(self, clips: Clips) -> TextCounts:
+        """What becomes of the captions that are evaluated."""
+        captions = (
+            {language: texts[index] for language, texts in clips.captions.items()}
+            for index in range(len(clips))
+        )
+        return count_captions(captions, self._run.tokenizer, self.config.text.max_tokens)
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""
@@ -187,9 +206,19 @@ def _check_same_clips(run: _Subject, clips: Clips, other: _Subject, split: str) 
         )
 
 
-def _print(result: dict, leaks: list[tuple[str, str]] | None) -> None:
+def _print(result: dict, leaks: list[tuple[str, str]] | None, config: ConfigDict) -> None:
     for table in tables(result):
         console.print(table)
+    for line in told(TextCounts(**result["texts"]), config.text.max_tokens):
+        console.print(line, soft_wrap=True)
+    if longer := result["audio"]["longer"]:
+        is_crop = config.evaluate.long_audio == "crop"
+        become = "their beginning was heard" if is_crop else "they are the mean of their windows"
+        console.print(
+            f"{longer:,} clips are longer than {config.audio.seconds:g} s; {become} "
+            f"(evaluate.long_audio is {config.evaluate.long_audio!r}).",
+            soft_wrap=True,
+        )
     console.print(f"Checkpoint of step {result['step']}.")
     if leaks:
         console.print(
@@ -202,11 +231,12 @@ def _print(result: dict, leaks: list[tuple[str, str]] | None) -> None:
 def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]:
     """The JSON file, and the confusion matrix where there is one."""
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    if scores.zero_shot is None:
+    if scores.zero_shot is None or scores.zero_shot.classification is None:
         return [path]
     figure.parent.mkdir(exist_ok=True)
-    count = zero_shot.confusion(scores.zero_shot)
-    return [path, confusion_figure(count, scores.zero_shot.names, figure)]
+    names = scores.zero_shot.names
+    count = zero_shot.confusion(scores.zero_shot.classification, len(names))
+    return [path, confusion_figure(count, names, figure)]
 
 
 def _similarities(run: _Subject, clips: Clips) -> tuple[np.ndarray, list[str]] | None:

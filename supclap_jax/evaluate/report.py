@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from supclap_jax.data.clips import Clips
 from supclap_jax.errors import DataError
 from supclap_jax.evaluate import metric_styles, zero_shot
+from supclap_jax.evaluate.average_precision import bootstrap_mean_average_precision, rank_clips
 from supclap_jax.evaluate.bootstrap import (
     Estimate,
     average,
@@ -46,7 +47,7 @@ class Scores(NamedTuple):
     clips: int
     retrieval: dict[str, Retrieval]
     entropy: Entropy | None
-    zero_shot: zero_shot.Classification | None
+    zero_shot: zero_shot.ZeroShot | None
     annotated: np.ndarray | None
 
 
@@ -57,13 +58,13 @@ class Estimates(NamedTuple):
       per_language: language -> direction -> metric.
       average: direction -> metric, the mean over languages; empty with fewer than two.
       entropy: direction -> contrastive entropy in nats; empty where there is none.
-      accuracy: zero-shot, in percent, or None.
+      zero_shot: "accuracy", where no clip has several labels, and "mAP", in percent; or empty.
     """
 
     per_language: dict[str, dict[str, dict[str, Estimate]]]
     average: dict[str, dict[str, Estimate]]
     entropy: dict[str, Estimate]
-    accuracy: Estimate | None
+    zero_shot: dict[str, Estimate]
 
 
 def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dict[str, float]]:
@@ -105,7 +106,7 @@ def score(
     """
     languages = [name for name in config.data.languages if any(clips.captions.get(name, ()))]
     captioned = _captioned(clips, languages)
-    labelled = [index for index, label in enumerate(clips.labels) if label is not None]
+    labelled = [index for index, labels in enumerate(clips.labels) if labels]
     if PROMPT_LANGUAGE not in config.data.languages:
         labelled = []
     if not captioned and not labelled:
@@ -120,7 +121,7 @@ def score(
         queries, relevant = metric_styles.read_relevance(relevance, few, captions)
 
     audio = embedder.audio(variables, clips)
-    retrieval, entropy, annotated, classification = {}, None, None, None
+    retrieval, entropy, annotated, classified = {}, None, None, None
     for language in languages if captioned else ():
         text, owner = embed_captions(embedder, variables, few, language)
         if language == languages[0]:
@@ -131,8 +132,8 @@ def score(
                 )
         retrieval[language] = rank_embeddings(audio[captioned], text, owner)
     if labelled:
-        classification = _classify(embedder, variables, audio, clips, labelled, templates, classes)
-    return Scores(len(clips), retrieval, entropy, classification, annotated)
+        classified = _classify(embedder, variables, audio, clips, labelled, templates, classes)
+    return Scores(len(clips), retrieval, entropy, classified, annotated)
 
 
 def estimate(scores: Scores, config: ConfigDict) -> Estimates:
@@ -142,7 +143,7 @@ def estimate(scores: Scores, config: ConfigDict) -> Estimates:
         language: bootstrap_retrieval(retrieval, **options)
         for language, retrieval in scores.retrieval.items()
     }
-    mean, entropy, accuracy = {}, {}, None
+    mean, entropy, classes = {}, {}, {}
     if len(per_language) > 1:
         mean = _map(lambda *languages: average(languages), *per_language.values())
     if scores.entropy is not None:
@@ -151,8 +152,11 @@ def estimate(scores: Scores, config: ConfigDict) -> Estimates:
             for direction in Retrieval._fields
         }
     if scores.zero_shot is not None:
-        accuracy = bootstrap_mean(100.0 * scores.zero_shot.correct, **options)
-    return Estimates(per_language, mean, entropy, accuracy)
+        found = scores.zero_shot.classification
+        if found is not None:
+            classes["accuracy"] = bootstrap_mean(100.0 * found.correct, **options)
+        classes["mAP"] = bootstrap_mean_average_precision(scores.zero_shot.ranking, **options)
+    return Estimates(per_language, mean, entropy, classes)
 
 
 def report(
@@ -194,16 +198,8 @@ def report(
             "mean_rank_variance": mean_rank_variance(rankings),
         }
     if scores.zero_shot is not None:
-        measured["zero_shot"] = {
-            "accuracy": interval(estimates.accuracy),
-            "clips": len(scores.zero_shot.label),
-            "classes": len(scores.zero_shot.names),
-            "classes_without_clips": len(scores.zero_shot.names)
-            - len(np.unique(scores.zero_shot.label)),
-            "prompts": list(templates),
-            "per_fold": zero_shot.per_fold(scores.zero_shot),
-            "per_class": zero_shot.per_class(scores.zero_shot),
-        }
+        measured["zero_shot"] = _intervals(estimates.zero_shot) | _by_class(scores.zero_shot)
+        measured["zero_shot"]["prompts"] = list(templates)
     if styles and headline:
         measured["metric_styles"] = {style: _in_style(style, scores) for style in styles}
     return measured
@@ -215,15 +211,15 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
     Returns:
       `{"retrieval": {direction: {metric: {"ours", "theirs", "value", "low", "high", "p_value"}}},
       "entropy": {direction: ...}, "per_language": {language: ...}, "languages": {"average": ...},
-      "zero_shot": {"accuracy": ...}}`; "value" is the difference, and what one of the two lacks is
-      left out.
+      "zero_shot": {"accuracy": ..., "mAP": ...}}`; "value" is the difference, and what one of the
+      two lacks is left out.
     """
     shared = [language for language in ours.per_language if language in theirs.per_language]
     per_language = {
         language: _differences(ours.per_language[language], theirs.per_language[language])
         for language in shared
     }
-    has_accuracy = ours.accuracy is not None and theirs.accuracy is not None
+    classified = {name: ours.zero_shot[name] for name in ours.zero_shot if name in theirs.zero_shot}
     has_entropy = theirs.entropy and list(ours.per_language)[:1] == list(theirs.per_language)[:1]
     has_average = list(ours.per_language) == list(theirs.per_language) and ours.average
     return {
@@ -233,11 +229,7 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
         "languages": (
             {"average": _differences(ours.average, theirs.average)} if has_average else {}
         ),
-        "zero_shot": (
-            _differences({"accuracy": ours.accuracy}, {"accuracy": theirs.accuracy})
-            if has_accuracy
-            else {}
-        ),
+        "zero_shot": _differences(classified, theirs.zero_shot),
     }
 
 
@@ -285,8 +277,8 @@ def _classify(
     labelled: list[int],
     templates: Sequence[str],
     classes: tuple[str, ...],
-) -> zero_shot.Classification:
-    given = {clips.labels[index] for index in labelled}
+) -> zero_shot.ZeroShot:
+    given = set().union(*(clips.labels[index] for index in labelled))
     names = classes or tuple(sorted(given | set(clips.classes)))
     if strange := given - set(names):
         raise DataError(
@@ -297,14 +289,28 @@ def _classify(
     embedded = embedder.text(variables, prompts, PROMPT_LANGUAGE)
     classes_text = zero_shot.class_embeddings(embedded.reshape(len(templates), len(names), -1))
     number = {name: index for index, name in enumerate(names)}
-    label = np.array([number[clips.labels[index]] for index in labelled])
+    positive = np.zeros((len(labelled), len(names)), bool)
+    for row, index in enumerate(labelled):
+        positive[row, [number[label] for label in clips.labels[index]]] = True
+    ranking = rank_clips(audio[labelled], classes_text, positive)
+    if any(len(clips.labels[index]) > 1 for index in labelled):
+        return zero_shot.ZeroShot(names, ranking, None)
+    label = positive.argmax(axis=1)
+    predicted = zero_shot.classify(audio[labelled], classes_text, label)
     folds = [fold or None for fold in clips.folds] or [None] * len(clips)
-    return zero_shot.Classification(
-        predicted=zero_shot.classify(audio[labelled], classes_text, label),
-        label=label,
-        names=names,
-        folds=tuple(folds[index] for index in labelled),
-    )
+    found = zero_shot.Classification(predicted, label, tuple(folds[index] for index in labelled))
+    return zero_shot.ZeroShot(names, ranking, found)
+
+
+def _by_class(result: zero_shot.ZeroShot) -> dict:
+    found = result.classification
+    return {
+        "clips": result.ranking.hit.shape[1],
+        "classes": len(result.names),
+        "classes_without_clips": int((~result.ranking.hit.any(axis=1)).sum()),
+        "per_fold": {} if found is None else zero_shot.per_fold(found),
+        "per_class": zero_shot.per_class(result),
+    }
 
 
 def _in_style(style: str, scores: Scores) -> metric_styles.Table:

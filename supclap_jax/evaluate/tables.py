@@ -58,12 +58,17 @@ def _languages(report: dict) -> Table:
 
 
 def _zero_shot(result: dict) -> list[Table]:
-    total = _table("Zero-shot classification of labelled clips", "clips", "classes", "accuracy %")
-    total.add_row(f"{result['clips']:,}", str(result["classes"]), _cell(result["accuracy"]))
+    names = [name for name in ("accuracy", "mAP") if name in result]
+    columns = ("classes", *(f"{name} %" for name in names))
+    total = _table("Zero-shot classification of labelled clips", "clips", *columns)
+    cells = (_cell(result[name]) for name in names)
+    total.add_row(f"{result['clips']:,}", str(result["classes"]), *cells)
     count = len(result["prompts"])
     total.caption = f"{count} prompts a class" if count > 1 else result["prompts"][0]
     if lacking := result["classes_without_clips"]:
         total.caption += f"; {lacking} of the classes have no clip"
+    if "accuracy" not in result:
+        total.caption += "; clips have several labels, so there is no accuracy and no confusion"
     shown = [total]
     if folds := result["per_fold"]:
         by_fold = _table("Zero-shot by fold", "fold", "clips", "accuracy %")
@@ -73,14 +78,16 @@ def _zero_shot(result: dict) -> list[Table]:
         mean = sum(row["accuracy"] for row in folds.values()) / len(folds)
         by_fold.add_row("mean", "", f"{mean:.1f}")
         shown.append(by_fold)
-    classes = sorted(result["per_class"].items(), key=lambda item: -item[1]["accuracy"])
-    by_class = _table("Zero-shot by class, best first", "class", "clips", "accuracy %")
+    shares = ["accuracy", "AP"] if "accuracy" in result else ["AP"]
+    classes = sorted(result["per_class"].items(), key=lambda item: -item[1][shares[0]])
+    columns = ("clips", *(f"{name} %" for name in shares))
+    by_class = _table("Zero-shot by class, best first", "class", *columns)
     for place, (name, row) in enumerate(classes):
         half = CLASSES_SHOWN // 2
         if len(classes) <= CLASSES_SHOWN or not half <= place < len(classes) - half:
-            by_class.add_row(name, f"{row['clips']:,}", f"{row['accuracy']:.1f}")
+            by_class.add_row(name, f"{row['clips']:,}", *(f"{row[share]:.1f}" for share in shares))
         elif place == half:
-            by_class.add_row(f"... {len(classes) - CLASSES_SHOWN} classes between", "", "")
+            by_class.add_row(f"... {len(classes) - CLASSES_SHOWN} classes between")
     return [*shown, by_class]
 
 
@@ -100,9 +107,8 @@ def _against(against: dict) -> Table:
         label = f"{DIRECTIONS[direction]} R@1, mean of languages"
         table.add_row(label, *_difference_cells(metrics["R@1"]))
     table.add_section()
-    if against["zero_shot"]:
-        row = against["zero_shot"]["accuracy"]
-        table.add_row("zero-shot accuracy", *_difference_cells(row))
+    for name, row in against["zero_shot"].items():
+        table.add_row(f"zero-shot {name}", *_difference_cells(row))
     return table
 
 

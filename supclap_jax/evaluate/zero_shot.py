@@ -7,30 +7,43 @@ from typing import NamedTuple
 import numpy as np
 
 from supclap_jax.errors import DataError
+from supclap_jax.evaluate.average_precision import ClassRanking, average_precision
 from supclap_jax.evaluate.retrieval import BLOCK_SIZE, check_embeddings, exact_similarity
 
 PROMPTS = ("This is a sound of {}.",)
 
 
 class Classification(NamedTuple):
-    """What each clip was taken for.
+    """What each clip, of one class, was taken for.
 
     Attributes:
       predicted: int `[clips]`, in `[0, classes)`.
       label: int `[clips]`, the class it is.
-      names: the class names.
       folds: for each clip the fold of the data set it belongs to, or None.
     """
 
     predicted: np.ndarray
     label: np.ndarray
-    names: tuple[str, ...]
     folds: tuple[int | None, ...]
 
     @property
     def correct(self) -> np.ndarray:
         """Bool `[clips]`."""
         return self.predicted == self.label
+
+
+class ZeroShot(NamedTuple):
+    """How clips and classes fit together.
+
+    Attributes:
+      names: the class names.
+      ranking: of the clips, for every class.
+      classification: of the clips; None where any of them has several labels.
+    """
+
+    names: tuple[str, ...]
+    ranking: ClassRanking
+    classification: Classification | None
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
@@ -123,16 +136,28 @@ def classify(audio: np.ndarray, classes_text: np.ndarray, label: np.ndarray) -> 
     return predicted
 
 
-def confusion(classification: Classification) -> np.ndarray:
+def confusion(classification: Classification, classes: int) -> np.ndarray:
     """How many clips of each class (row) were taken for each class; int `[classes, classes]`."""
-    count = np.zeros((len(classification.names),) * 2, np.int64)
+    count = np.zeros((classes, classes), np.int64)
     np.add.at(count, (classification.label, classification.predicted), 1)
     return count
 
 
-def per_class(classification: Classification) -> dict[str, dict[str, float | int]]:
-    """`{name: {"accuracy": percent, "clips": n}}`, without classes that no clip belongs to."""
-    return _by_group(classification, classification.names, classification.label)
+def per_class(result: ZeroShot) -> dict[str, dict[str, float | int]]:
+    """`{name: {"AP": percent, "clips": n}}`, without classes that no clip belongs to.
+
+    With "accuracy" where no clip has several labels.
+    """
+    precision, clips = 100 * average_precision(result.ranking), result.ranking.hit.sum(axis=1)
+    rows = {
+        name: {"AP": float(precision[i]), "clips": int(clips[i])}
+        for i, name in enumerate(result.names)
+        if clips[i]
+    }
+    if result.classification is not None:
+        found = _by_group(result.classification, result.names, result.classification.label)
+        rows = {name: {"accuracy": found[name]["accuracy"]} | row for name, row in rows.items()}
+    return rows
 
 
 def per_fold(classification: Classification) -> dict[str, dict[str, float | int]]:

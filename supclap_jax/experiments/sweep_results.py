@@ -32,7 +32,7 @@ class Results:
 
     A row has the run's name; "argument", the recipe's, where that varies in the sweep, and every
     config value that does, by its key; what training took (`costs.training_cost`), epochs and
-    seconds; entropies, R@1 in percent and zero-shot accuracy with the ends of their intervals
+    seconds; entropies, R@1, zero-shot accuracy and mAP in percent with the ends of their intervals
     (`_low`, `_high`); distance, radii and contraction of the last step; and the exit code. What a
     run does not have is empty.
     """
@@ -98,6 +98,7 @@ def _found(out: Path, plan: Planned, clips_seen: int) -> dict:
         row |= _interval(f"entropy_{direction}", report.get("entropy", {}).get(direction))
         row |= _interval(f"R@1_{direction}", recalls.get("R@1"))
     row |= _interval("zero_shot", report.get("zero_shot", {}).get("accuracy"))
+    row |= _interval("zero_shot_mAP", report.get("zero_shot", {}).get("mAP"))
     lines = [line for line in read_metrics(workdir) if "loss" in line]
     last = lines[-1] if lines else {}
     row |= {column: last.get(metric) for column, metric in LAST.items()}

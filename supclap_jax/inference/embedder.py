@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from supclap_jax.data.batches import audio_batches
+from supclap_jax.data.batches import audio_batches, beginnings, covering
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.text import Tokenizer
 
@@ -34,6 +34,7 @@ class Embedder:
         self.batch_size = -(-config.evaluate.batch_size // devices) * devices
         self._model, self._tokenizer = model, tokenizer
         self._seconds = config.audio.seconds
+        self._long_audio = config.evaluate.long_audio
         self._max_tokens = config.text.max_tokens
         self._sharding = sharding
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
@@ -49,9 +50,22 @@ class Embedder:
         )
 
     def audio(self, variables: dict, clips: Clips) -> np.ndarray:
-        """Unit embeddings `[clips, dim]` of the beginning of each clip."""
-        batches = audio_batches(clips, self._seconds, self.batch_size)
-        return self._embed(self._encode_audio, variables, batches)
+        """Unit embeddings `[clips, dim]`: of each clip's beginning, or the mean of its windows.
+
+        As `config.evaluate.long_audio` says; the mean of unit embeddings is normalised again.
+        """
+        is_whole = self._long_audio == "windows"
+        windows = covering(clips, self._seconds) if is_whole else beginnings(clips)
+        batches = audio_batches(clips, self._seconds, self.batch_size, windows)
+        embedded = self._embed(self._encode_audio, variables, batches)
+        if len(embedded) == len(clips):
+            return embedded
+        total = np.zeros((len(clips), embedded.shape[1]))
+        np.add.at(total, windows.clip, embedded)
+        mean = (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(embedded.dtype)
+        is_alone = np.bincount(windows.clip) == 1
+        mean[is_alone] = embedded[is_alone[windows.clip]]
+        return mean
 
     def text(self, variables: dict, captions: Sequence[str], language: str) -> np.ndarray:
         """Unit embeddings `[captions, dim]`."""

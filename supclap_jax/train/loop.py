@@ -13,6 +13,8 @@ from supclap_jax.data.batches import training_batches
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips, load_training
 from supclap_jax.data.prepared import Mixture
+from supclap_jax.data.text import Tokenizer
+from supclap_jax.data.text_counts import count_captions, told
 from supclap_jax.errors import DataError, Interrupted
 from supclap_jax.evaluate.report import validate
 from supclap_jax.inference.embedder import Embedder
@@ -36,6 +38,8 @@ from supclap_jax.train.meter import peak_memory
 from supclap_jax.train.profiler import Trace
 from supclap_jax.train.progress import Progress
 from supclap_jax.train.step import make_train_step
+
+CLIPS_COUNTED = 2_000  # of prepared sets, where each is a read of its audio too
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -61,6 +65,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     checkpoints = run.checkpoints(repair=True)
     start, states = _restore(checkpoints, config, mesh)
     _print_summary(config, states, clips, mesh)
+    if start == 0 and is_first():
+        _print_counts(clips, run.tokenizer, config.text.max_tokens)
     if start >= config.total_steps:
         checkpoints.close()
         return
@@ -167,6 +173,18 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
     else:
         states = init_states(config, mesh)
     return start, states
+
+
+def _print_counts(clips: Clips | Mixture, tokenizer: Tokenizer, max_tokens: int) -> None:
+    """Says what becomes of the training captions; of many clips, of some, evenly spaced."""
+    stride = 1 if isinstance(clips, Clips) else -(-len(clips) // CLIPS_COUNTED)
+    looked_at = range(0, len(clips), stride)
+    counts = count_captions((clips[index].captions for index in looked_at), tokenizer, max_tokens)
+    lines = told(counts, max_tokens)
+    if lines and len(looked_at) < len(clips):
+        console.print(f"In {len(looked_at):,} of the {len(clips):,} training clips:")
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _session(workdir: Path, start: int, mesh: Mesh):

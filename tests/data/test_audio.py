@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supclap_jax.data.audio import MIN_SAMPLES, SAMPLE_RATE, read_clip
-from supclap_jax.data.sound_files import BadAudio, find_bad_clips
+from supclap_jax.data.sound_files import BadAudio, survey_all
 from supclap_jax.models.ced import PATCH
 from supclap_jax.models.log_mel import HOP
 
@@ -144,10 +144,10 @@ def test_problems_are_found_and_named(tmp_path, good):
         cut_aiff: "truncated",
         tmp_path / "absent.wav": "no such file",
     }
-    bad = find_bad_clips([good, *expected], seen.append)
-    assert set(bad) == set(expected)
-    for path, words in expected.items():
-        assert any(word in bad[path] for word in words.split("|")), (path, bad[path])
+    found, *faults = survey_all([good, *expected], seen.append)
+    assert found.seconds == pytest.approx(soundfile.info(good).duration)
+    for (path, words), fault in zip(expected.items(), faults, strict=True):
+        assert any(word in str(fault) for word in words.split("|")), (path, fault)
     assert seen == list(range(1, len(expected) + 2))
 
 
@@ -155,4 +155,5 @@ def test_problems_are_found_and_named(tmp_path, good):
 def test_whole_files_are_fine(tmp_path, suffix):
     path = tmp_path / f"whole{suffix}"
     soundfile.write(path, tone(44_100, 0.7), 44_100)
-    assert not find_bad_clips([path])
+    [found] = survey_all([path])
+    assert found.seconds == pytest.approx(0.7)

@@ -36,8 +36,8 @@ def test_reads_audio_captions_and_labels(soundscape):
                 row[f"caption_{i}"] for i in range(1, 6)
             )
     metadata = (soundscape / "clotho_metadata_evaluation.csv").read_text("iso-8859-1")
-    for row, label in zip(csv.DictReader(metadata.splitlines()), clips.labels, strict=True):
-        assert label == (None if ";" in row["keywords"] else row["keywords"])
+    for row, labels in zip(csv.DictReader(metadata.splitlines()), clips.labels, strict=True):
+        assert labels == (() if ";" in row["keywords"] else (row["keywords"],))
     assert any(clips.labels)
 
 

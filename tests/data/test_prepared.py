@@ -232,9 +232,9 @@ def test_a_record_is_as_tfds_reads_it(folder, name, split):
         record = mine.record(index)
         assert record["audio"] == expected["audio"]
         assert record["fold"] == expected["fold"]
-        for text in ("id", "source", "label"):
+        for text in ("id", "source"):
             assert record[text] == expected[text].decode()
-        for texts in ("captions", "languages"):
+        for texts in ("captions", "languages", "labels"):
             assert record[texts] == tuple(text.decode() for text in expected[texts])
 
 

@@ -13,7 +13,7 @@ from supclap_jax.data import containers
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.containers import inspect
 from supclap_jax.data.flac import Form, to_flac
-from supclap_jax.data.sound_files import BadAudio, find_bad_clips, open_sound, survey
+from supclap_jax.data.sound_files import BadAudio, open_sound, survey, survey_all
 from tests.data.hearing import RATE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -221,11 +221,11 @@ def test_an_mp3_that_two_decoders_hear_differently_is_left_out():
     assert seen > 5
 
 
-def test_find_bad_clips_tells_each(tmp_path):
+def test_survey_all_tells_each(tmp_path):
     good, bad = tmp_path / "good.opus", tmp_path / "bad.au"
     good.write_bytes(encoded("OGG", "OPUS"))
     whole = encoded("AU")
     bad.write_bytes(whole[: len(whole) // 2])
-    assert find_bad_clips([good, bad]) == {
-        bad: "the file is truncated: shorter than its header says"
-    }
+    found, fault = survey_all([good, bad])
+    assert found == survey(good)
+    assert str(fault) == "the file is truncated: shorter than its header says"

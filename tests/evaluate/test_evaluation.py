@@ -51,7 +51,7 @@ def test_the_plain_evaluation_goes_into_the_folder_of_the_run(evaluate, runs, tm
     assert report == json.loads((runs / "1" / "evaluation.json").read_text())
     assert list(report) == [
         "step", "clips", "captions", "retrieval", "entropy", "per_language", "languages",
-        "zero_shot",
+        "zero_shot", "texts", "audio",
     ]  # fmt: skip
     assert (runs / "1" / "figures" / "confusion.png").is_file() == bool(report["zero_shot"])
     assert (tmp_path / "report.confusion.png").is_file() == bool(report["zero_shot"])
@@ -69,6 +69,20 @@ def test_options_leave_the_folder_of_the_run_alone(evaluate, runs, tmp_path, cap
     assert list(report.pop("metric_styles")) == ["laion", "cacophony", "dcase"]
     assert report == plain
     assert "DCASE 2025: 40 queries" in capsys.readouterr().out
+
+
+def test_what_becomes_of_captions_and_long_clips_is_told(evaluate, runs, capsys):
+    """The clips last some seconds, the model hears one: the beginning, or the mean of windows."""
+    _, crop = evaluate()
+    said = " ".join(capsys.readouterr().out.split())
+    assert crop["audio"] == {"longer": 8, "long_audio": "crop"}
+    assert "8 clips are longer than 1 s; their beginning was heard" in said
+    assert f"{crop['texts']['cut']} of 40 captions are longer than the text encoder reads" in said
+    _, windows = evaluate("--long-audio=windows")
+    assert "they are the mean of their windows" in " ".join(capsys.readouterr().out.split())
+    assert windows["audio"] == {"longer": 8, "long_audio": "windows"}
+    assert windows["texts"] == crop["texts"]
+    assert windows["retrieval"] != crop["retrieval"]
 
 
 def test_another_data_folder(evaluate, soundscape, runs, tmp_path, capsys):

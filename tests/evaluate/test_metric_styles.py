@@ -163,7 +163,7 @@ def test_one_annotated_clip_is_the_case_without_annotations():
 
 
 CAPTIONS = ["a dog, barking", "rain", "rain", "wind"]
-CLIPS = Clips(paths=tuple(Path(f"/x/{n}.wav") for n in "abc"), captions={}, labels=(None,) * 3)
+CLIPS = Clips(paths=tuple(Path(f"/x/{n}.wav") for n in "abc"), captions={}, labels=((),) * 3)
 
 
 def test_relevance_file(tmp_path):

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from supclap_jax.errors import DataError
+from supclap_jax.evaluate.average_precision import rank_clips
 from supclap_jax.evaluate.zero_shot import (
     PROMPTS,
     Classification,
+    ZeroShot,
     class_embeddings,
     classify,
     confusion,
@@ -23,9 +25,9 @@ def unit_rows(rng, rows, dim):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def classification(predicted, label, names=NAMES, folds=None):
+def classification(predicted, label, folds=None):
     folds = (None,) * len(label) if folds is None else folds
-    return Classification(np.array(predicted), np.array(label), names, folds)
+    return Classification(np.array(predicted), np.array(label), folds)
 
 
 def test_prompts():
@@ -115,11 +117,14 @@ def test_one_class_is_always_right():
 def test_tables_by_class_and_fold():
     result = classification([0, 0, 1, 3, 3], [0, 3, 1, 3, 1], folds=(2, 2, 10, 10, 10))
     np.testing.assert_array_equal(result.correct, [True, False, True, True, False])
-    assert per_class(result) == {
-        "dog_bark": {"accuracy": 100.0, "clips": 1},
-        "rain": {"accuracy": 50.0, "clips": 2},
-        "silence": {"accuracy": 50.0, "clips": 2},
+    positive = np.eye(4, dtype=bool)[result.label]
+    ranking = rank_clips(np.eye(4)[result.predicted], np.eye(4), positive)
+    assert per_class(ZeroShot(NAMES, ranking, result)) == {
+        "dog_bark": {"accuracy": 100.0, "AP": 50.0, "clips": 1},
+        "rain": {"accuracy": 50.0, "AP": 70.0, "clips": 2},
+        "silence": {"accuracy": 50.0, "AP": 45.0, "clips": 2},
     }
+    assert per_class(ZeroShot(NAMES, ranking, None))["rain"] == {"AP": 70.0, "clips": 2}
     folds = per_fold(result)
     assert list(folds) == ["2", "10"]
     assert folds["2"] == {"accuracy": 50.0, "clips": 2}
@@ -131,7 +136,7 @@ def test_tables_by_class_and_fold():
 def test_confusion_counts_every_clip_once():
     rng = np.random.default_rng(2)
     label, predicted = rng.integers(4, size=(2, 200))
-    count = confusion(classification(predicted, label))
+    count = confusion(classification(predicted, label), 4)
     for true in range(4):
         for taken in range(4):
             assert count[true, taken] == ((label == true) & (predicted == taken)).sum()

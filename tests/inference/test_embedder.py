@@ -1,11 +1,14 @@
 """Embeddings of whole data sets: the same in any company, any batch size, on any devices."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 
+from supclap_jax.data.clips import Clips
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
 from supclap_jax.evaluate.report import validate
@@ -68,3 +71,29 @@ def test_entropy_depends_on_no_batch_size_and_no_devices(embedder, variables, cl
         assert found[direction]["entropy"] == pytest.approx(
             expected[direction]["entropy"], abs=1e-5
         )
+
+
+def test_windows_are_those_cut_by_hand(embedder, variables, config, tmp_path):
+    """A clip of 3.3 windows is the mean of four that cover it; one that fits is as cropped."""
+    rate, seconds = 16_000, config.audio.seconds
+    rng = np.random.default_rng(0)
+    lengths = (0.5, 1.0, 3.3)
+    sounds = [rng.uniform(-0.5, 0.5, round(rate * seconds * length)) for length in lengths]
+    size = round(rate * seconds)
+    last = len(sounds[2]) - size
+    starts = (0, (last + 1) // 3, 2 * (last + 1) // 3, last)
+    cut = [sounds[2][start : start + size] for start in starts]
+    files = [tmp_path / f"{number}.wav" for number in range(7)]
+    for path, samples in zip(files, (*sounds, *cut), strict=True):
+        soundfile.write(path, samples, rate, "FLOAT")
+    durations = tuple(seconds * length for length in (*lengths, 1.0, 1.0, 1.0, 1.0))
+    whole = Clips(tuple(files), {}, ((),) * 7, seconds=durations)
+    crops = embedder().audio(variables, whole)
+    config.evaluate.long_audio = "windows"
+    windows = embedder().audio(variables, whole)
+    np.testing.assert_array_equal(windows[[0, 1, 3, 4, 5, 6]], crops[[0, 1, 3, 4, 5, 6]])
+    mean = crops[3:].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(windows[2], mean / np.linalg.norm(mean), atol=2e-6)
+    assert np.abs(windows[2] - crops[2]).max() > 1e-4
+    with pytest.raises(ValueError, match="lengths of all clips"):
+        embedder().audio(variables, dataclasses.replace(whole, seconds=()))
