@@ -60,7 +60,8 @@ def prepare(
 
     Returns:
       {"read", "written", "excluded", "skipped", "ignored", "silent": {kind (see `Flac`): clips},
-      "splits": {split: {"clips", "labelled", "classes", "languages": {language: clips}, "digest"}},
+      "splits": {split: {"clips", "labelled", "classes", "languages": {language: clips}, "digest",
+      "repeated": clips with the audio of another}},
       "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
     Raises:
@@ -234,7 +235,10 @@ def _finish(builder: CaptionedAudio, report: dict) -> None:
 
 
 def _write_index(builder: CaptionedAudio, report: dict) -> dict[str, list[int]]:
-    """Writes keys and durations of all clips; returns the number of clips of each shard."""
+    """Writes keys and durations of all clips; returns the number of clips of each shard.
+
+    Notes in the report how many clips of a split repeat the audio of another.
+    """
     folder = Path(builder.data_dir) / "index"
     folder.mkdir(exist_ok=True)
     arrays = {
@@ -254,6 +258,9 @@ def _write_index(builder: CaptionedAudio, report: dict) -> dict[str, list[int]]:
                 arrays[split, name][begin : begin + count] = np.array(note["index"][name], dtype)
     for array in arrays.values():
         array.flush()
+    for split, mine in report["splits"].items():
+        keys = arrays[split, "audio"]
+        mine["repeated"] = int(np.count_nonzero(keys) - np.count_nonzero(np.unique(keys)))
     return lengths
 
 

@@ -41,6 +41,9 @@ def show(out: Path, report: dict) -> None:
         languages = ", ".join(f"{name} {clips:,}" for name, clips in mine["languages"].items())
         splits.add_row(split, f"{mine['clips']:,}", languages or "none, labels only")
     console.print(splits)
+    for split, mine in report["splits"].items():
+        if repeated := mine.get("repeated"):
+            console.print(f"{repeated:,} clips of {split} repeat the audio of another of them.")
     reasons = Counter(entry["reason"] for entry in report["problems"])
     if reasons:
         left_out = Table(title="Left out")

@@ -89,6 +89,8 @@ def test_a_run_prints_its_steps_and_its_report(run):
     assert "2 bad audio files skipped, 26 development clips left." in printed
     assert "Retrieval: 8 clips, 40 captions" in printed
     assert "(4 clips); entropy" in printed
+    assert "of 130 captions are longer than the text encoder reads" in printed
+    assert "8 clips are longer than 1 s" in printed
     assert "similarity.png" in printed
     assert [line.split()[1] for line in printed.splitlines() if " step=" in line] == [
         f"step={step}/6" for step in range(1, 7)

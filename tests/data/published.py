@@ -8,7 +8,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as pq
 import soundfile
+import yaml
 
 
 def sound(name, seconds=0.5, rate=16_000, channels=1):
@@ -130,6 +133,77 @@ def vggsound(folder, clips=4):
     return folder
 
 
+def fsd50k(folder, clips=4):
+    """Labels with those above them in the ontology; one clip of four is for validation."""
+    rows = {"dev": [("fname", "labels", "mids", "split")], "eval": [("fname", "labels", "mids")]}
+    for name, table in rows.items():
+        for clip in range(clips):
+            fname = str(len(name) * 1000 + clip)
+            labels = ("Bark,Dog,Animal", "Rain")[clip % 2]
+            split = (("val" if clip == 3 else "train"),) if name == "dev" else ()
+            table.append((fname, labels, "/m/0", *split))
+            write_sound(folder / f"FSD50K.{name}_audio" / f"{fname}.wav", rate=44_100)
+        write_csv(folder / "FSD50K.ground_truth" / f"{name}.csv", table)
+    return folder
+
+
+def audioset(folder, clips=3):
+    """Three lines of comment, spaces after commas, quoted lists of ids; names with commas."""
+    classes = [("index", "mid", "display_name"), (0, "/m/09x0r", "Speech")]
+    classes += [(1, "/m/0ytgt", "Child speech, kid speaking"), (2, "/t/dd1", "Rain")]
+    write_csv(folder / "class_labels_indices.csv", classes)
+    for name in ("balanced_train_segments", "unbalanced_train_segments", "eval_segments"):
+        lines = ["# Segments csv created Sun Mar  5 10:54:31 2017", "# num_ytids=3, num_segs=3"]
+        lines.append("# YTID, start_seconds, end_seconds, positive_labels")
+        for clip in range(clips):
+            video = f"--{name[:3]}{clip:06d}"
+            lines.append(f'{video}, {30 * clip}.000, {30 * clip + 10}.000, "/m/0ytgt,/t/dd1"')
+            write_sound(folder / name / f"{video}.wav")
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def macs(folder, clips=4):
+    files = []
+    for clip in range(clips):
+        name = f"airport-barcelona-{clip // 2}-{clip}-a.wav"
+        write_sound(folder / "audio" / name, rate=48_000, channels=2)
+        annotations = [
+            {"annotator_id": n, "sentence": f"People {clip} talk, {n}", "tags": ["adults talking"]}
+            for n in range(3)
+        ]
+        files.append({"filename": name, "annotations": annotations})
+    (folder / "MACS.yaml").write_text(yaml.safe_dump({"files": files}))
+    return folder
+
+
+def parquet(folder, clips=3):
+    """As a hub's library writes it: audio bytes beside a name, a row for each caption."""
+    for split in ("train", "test"):
+        rows = [
+            {
+                "audio": {"bytes": encoded(f"{split}{clip}"), "path": f"{clip}.flac"},
+                "caption": f"Waves {clip} {split} break, {text}.",
+                "youtube_id": f"{split}_{clip}",
+                "start_time": 30,
+            }
+            for clip in range(clips)
+            for text in range(2)
+        ]
+        write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet", rows)
+    return folder
+
+
+def write_parquet(path, rows, noted=None, **options):
+    table = pyarrow.Table.from_pylist(rows)
+    if noted:
+        told = {"huggingface": json.dumps({"info": {"features": noted}})}
+        table = table.replace_schema_metadata(told)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **{"row_group_size": 2} | options)
+    return path
+
+
 def table(folder, clips=4):
     """Shorter clips than the other sets, with captions in two languages."""
     rows = [("path", "caption", "language", "split", "id", "label")]
@@ -178,7 +252,20 @@ def webdataset(folder, shards=2, clips=3):
 
 LAYOUTS = {
     maker.__name__: maker
-    for maker in (audiocaps, clotho, wavcaps, esc50, urbansound8k, vggsound, table, webdataset)
+    for maker in (
+        audiocaps,
+        clotho,
+        wavcaps,
+        macs,
+        esc50,
+        urbansound8k,
+        vggsound,
+        fsd50k,
+        audioset,
+        table,
+        parquet,
+        webdataset,
+    )
 }
 TEMPLATES = {"audiocaps": "{split}/Y{youtube_id}.wav"}
 

@@ -33,7 +33,23 @@ EXPECTED = {  # clips by split, excluded, and of the first record id, label, fol
     "vggsound": (
         {"train": 4, "test": 4}, 0, ("-vgg_0_30", "dog barking", 0, "youtube:-vgg_0"),
     ),
+    "macs": (
+        {"train": 4}, 0,
+        ("airport-barcelona-0-0-a.wav", "", 0, "tau:airport-barcelona-0"),
+    ),
+    "fsd50k": (
+        {"train": 3, "validation": 1, "test": 4}, 0,
+        ("3000", "Bark|Dog|Animal", 0, "freesound:3000"),
+    ),
+    "audioset": (
+        {"train": 6, "test": 3}, 0,
+        ("--bal000000_0", "Child speech, kid speaking|Rain", 0, "youtube:--bal000000"),
+    ),
     "table": ({"train": 4}, 0, ("clip0", "", 0, "clip0")),
+    "parquet": (
+        {"train": 3, "test": 3}, 0,
+        ("data/train-00000-of-00001.parquet/0.flac", "", 0, "youtube:train_0"),
+    ),
     "webdataset": ({"train": 6}, 0, ("00000.tar/0000", "", 0, "train/00000.tar/0000")),
 }  # fmt: skip
 
@@ -42,6 +58,8 @@ CAPTIONS = {
     "audiocaps": {"eng_Latn": [f"A sound, number 0 test in {i} way" for i in range(5)]},
     "clotho": {"eng_Latn": [f"Rain of evaluation 0 falls, {i}." for i in range(1, 6)]},
     "wavcaps": {"eng_Latn": ["Music 0 plays."]},
+    "macs": {"eng_Latn": [f"People 0 talk, {n}" for n in range(3)]},
+    "parquet": {"eng_Latn": ["Waves 0 test break, 0.", "Waves 0 test break, 1."]},
     "table": {"eng_Latn": ["Wind 0 blows."], "fra_Latn": ["Le vent 0 souffle."]},
     "webdataset": {"eng_Latn": ["Water 0000 flows."]},
 }
@@ -78,6 +96,73 @@ def test_every_layout_becomes_the_same_schema(name, tmp_path):
         np.testing.assert_allclose(record["duration"], info.duration, rtol=1e-6)
     assert not list((tmp_path).glob("*.incomplete"))
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"index"}
+
+
+def test_audioset_and_fsd50k_say_what_is_wrong_with_a_row(tmp_path):
+    source = published.audioset(tmp_path / "audioset")
+    path = source / "eval_segments.csv"
+    more = ('x, 0.000, 10.000, "/m/none,/t/dd1"', 'y, now, 10.000, "/t/dd1"', "z, 0.000, 10.000")
+    path.write_text(path.read_text() + "\n".join(more) + "\n")
+    report = prepared("audioset", source, tmp_path / "out", max_bad=1.0)
+    assert [(entry["id"], entry["reason"]) for entry in report["problems"]] == [
+        ("eval_segments.csv:7", "its class '/m/none' is none of class_labels_indices.csv"),
+        ("eval_segments.csv:8", "its times are 'now' and '10.000'; expected seconds"),
+        ("eval_segments.csv:9", "its row has 3 fields, expected 4"),
+    ]
+    assert (report["read"], report["written"], report["skipped"]) == (12, 9, 3)
+    template = "{list}/{ytid}_{start:06d}.wav"
+    for path in sorted((source / "eval_segments").iterdir()):
+        number = int(path.stem[-1])
+        path.rename(path.with_stem(f"{path.stem}_{30 * number:06d}"))
+    for name in ("balanced_train_segments.csv", "unbalanced_train_segments.csv"):
+        (source / name).unlink()
+    shards = read_layout("audioset", source, Options(template=template))
+    assert prepare(shards, tmp_path / "named", max_bad=1.0)["written"] == 3
+    (source / "class_labels_indices.csv").unlink()
+    with pytest.raises(DataError, match=r"class_labels_indices\.csv cannot be read"):
+        shards_of("audioset", source)
+
+    source = published.fsd50k(tmp_path / "fsd50k")
+    path = source / "FSD50K.ground_truth" / "dev.csv"
+    path.write_text(path.read_text() + "7,Rain,/m/0,dev\n8,,/m/0,val\n../9,Rain,/m/0,val\n")
+    report = prepared("fsd50k", source, tmp_path / "out2", max_bad=1.0)
+    assert {entry["id"]: entry["reason"] for entry in report["problems"]} == {
+        "dev.csv:6": "its split is 'dev'; expected train or val",
+        "8": "it has no label",
+        "../9": "its path '../9.wav' leads out of the folder",
+    }
+
+
+def test_macs_says_what_is_wrong_with_an_entry(tmp_path):
+    source = published.macs(tmp_path / "in")
+    path = source / "MACS.yaml"
+    path.write_text(path.read_text() + "- filename: x.wav\n- [1, 2]\n")
+    report = prepared("macs", source, tmp_path / "out", max_bad=1.0)
+    reason = "its entry has no filename or no annotations"
+    assert [(entry["id"], entry["reason"]) for entry in report["problems"]] == [
+        ("MACS.yaml:5", reason), ("MACS.yaml:6", reason),
+    ]  # fmt: skip
+    for content, message in (
+        ("files: [", "not a readable YAML file"),
+        ("7", "lists no files"),
+    ):
+        path.write_text(content)
+        with pytest.raises(DataError, match=message):
+            shards_of("macs", source)
+
+
+def test_several_labels_of_a_table(tmp_path):
+    write_sound(tmp_path / "in" / "good.wav")
+    write_sound(tmp_path / "in" / "other.wav")
+    (tmp_path / "in" / "a.csv").write_text("path,labels\ngood.wav,dog ; rain;;dog\n")
+    described = {"path": "other.wav", "labels": ["wind, strong", "sea"], "label": "wind"}
+    (tmp_path / "in" / "b.jsonl").write_text(json.dumps(described))
+    report = prepared("table", tmp_path / "in", tmp_path / "out")
+    assert [list(record["labels"]) for record in records(tmp_path / "out", "train")] == [
+        [b"dog", b"rain"], [b"wind, strong", b"sea"],
+    ]  # fmt: skip
+    assert report["splits"]["train"]["classes"] == ["dog", "rain", "sea", "wind, strong"]
+    assert report["splits"]["train"]["labelled"] == 2
 
 
 def test_wavcaps_blacklists_are_of_their_subset(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.batches import audio_batches, training_batches
@@ -236,6 +237,21 @@ def test_a_record_is_as_tfds_reads_it(folder, name, split):
             assert record[text] == expected[text].decode()
         for texts in ("captions", "languages", "labels"):
             assert record[texts] == tuple(text.decode() for text in expected[texts])
+
+
+def test_a_set_of_the_schema_with_one_label_is_read_as_well(folder):
+    """Version 1.0.0 had a text "label" where "labels" is now."""
+    mine = PreparedSplit(folder / "esc50", "test", ENGLISH)
+    new = mine.record(0)
+    example = tf_example_pb2.Example.FromString(mine._records[0])
+    features = example.features.feature
+    features["label"].bytes_list.value.append(features["labels"].bytes_list.value[0])
+    del features["labels"]
+    mine._records = [example.SerializeToString()]
+    assert mine.record(0) == new
+    features["label"].bytes_list.value[0] = b""
+    mine._records = [example.SerializeToString()]
+    assert mine.record(0) == new | {"labels": ()}
 
 
 def invert(shard):

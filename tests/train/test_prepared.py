@@ -11,7 +11,7 @@ from tests.data.published import write_csv, write_sound
 
 pytestmark = pytest.mark.slow
 
-TRAINED_ON = ("audiocaps", "clotho", "table", "vggsound", "wavcaps", "webdataset")
+TRAINED_ON = ("audiocaps", "audioset", "clotho", "table", "vggsound", "wavcaps", "webdataset")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_mixture_of_all_sets_trains_and_is_evaluated(sets, tmp_path, capsys):
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (report["clips"], report["captions"]) == (3, 15)
     data = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert data["development"]["clips"] == 10 + 3 + 4 + 4 + 12 + 6
+    assert data["development"]["clips"] == 10 + 6 + 3 + 4 + 4 + 12 + 6
 
     source = published.make("esc50", tmp_path / "ESC-50")
     assert main(["prepare", "--format=esc50", f"--source={source}", f"--out={tmp_path / 'e'}"]) == 0
@@ -105,7 +105,7 @@ def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(bilingual, tmp_pat
         assert json.loads(out.read_text())["clips"] == clips
 
 
-def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
+def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path, capsys):
     options = ["batch_size=2", "total_steps=2", "eval_every=2"]
     assert train(tmp_path / "run", sets / "clotho", *options) == 0
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -122,6 +122,18 @@ def test_one_prepared_set_is_trained_on_as_it_is(sets, tmp_path):
         sum(fold["clips"] for fold in report["zero_shot"]["per_fold"].values()) == report["clips"]
     )
     assert "0" not in report["zero_shot"]["per_fold"]
+
+    source = published.make("fsd50k", tmp_path / "FSD50K")
+    assert (
+        main(["prepare", "--format=fsd50k", f"--source={source}", f"--out={tmp_path / 'f'}"]) == 0
+    )
+    capsys.readouterr()
+    evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}", f"--data={tmp_path / 'f'}"]
+    assert main([*evaluate, f"--json={out}"]) == 0
+    report = json.loads(out.read_text())["zero_shot"]
+    assert (report["clips"], report["classes"], "accuracy" in report) == (4, 4, False)
+    assert set(report["mAP"]) == {"value", "low", "high"}
+    assert "clips have several labels" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
