@@ -27,6 +27,10 @@ def has_learned_radius(config: ConfigDict) -> bool:
 SVR = Condition(
     "loss.svr.radius other than 'none'", lambda config: config.loss.svr.radius != "none"
 )
+UNBOUND = Condition(
+    "loss.svr.radius other than 'none' and loss.svr.bound = 'none'",
+    lambda config: config.loss.svr.radius != "none" and config.loss.svr.bound == "none",
+)
 FIXED_RADIUS = Condition(
     "loss.svr.radius = 'fixed'", lambda config: config.loss.svr.radius == "fixed"
 )

@@ -33,6 +33,7 @@ from supclap_jax.config.conditions import (
     TRAINED_ENCODER,
     TRAINED_TEXT,
     TWO_LEARNED_RADII,
+    UNBOUND,
     WSD,
     Condition,
 )
@@ -103,6 +104,18 @@ FIELDS: dict[str, Field] = {
         either(None, "auto", COUNT),
         resumable=True,
     ),
+    "loss.reduction": Field(
+        "mean",
+        "of the two directions of the loss, and of SVR's; the paper's is sum: there one direction "
+        "of SVR, and the constraint, weigh half as much beside the loss",
+        choice("mean", "sum"),
+    ),
+    "loss.contraction": Field(
+        1.0, "factor of the gradient across the pull direction; 1: as it is", number()
+    ),
+    "loss.intra_modal": Field(
+        0.0, "weight of InfoNCE within each modality, their mean", NON_NEGATIVE
+    ),
     "loss.svr.radius": Field(
         "none",
         "of the support vectors: constant, learned (static) or predicted (dynamic)",
@@ -112,7 +125,14 @@ FIELDS: dict[str, Field] = {
         "both", "whose queries are moved", choice("both", "text_to_audio", "audio_to_text"), SVR
     ),
     "loss.svr.alpha": Field(1.0, "weight of the SVR term", NON_NEGATIVE, SVR),
-    "loss.svr.beta": Field(0.01, "weight of the radius constraint", NON_NEGATIVE, SVR),
+    "loss.svr.beta": Field(0.01, "weight of the radius constraint", NON_NEGATIVE, UNBOUND),
+    "loss.svr.bound": Field(
+        "none",
+        "distance: radii are shares of each pair's distance, learned and predicted ones within "
+        "(0, 1), without a constraint",
+        choice("none", "distance"),
+        SVR,
+    ),
     "loss.svr.fixed_radius": Field(
         0.1, "the radius; unit embeddings are 0 to 2 apart", RADIUS, FIXED_RADIUS
     ),

@@ -3,7 +3,13 @@
 from ml_collections import ConfigDict
 
 from supclap_jax.config.base_loss import base_loss
-from supclap_jax.config.conditions import BRANCH, LEARNED_RADIUS, PREDICTED_RADIUS, WSD
+from supclap_jax.config.conditions import (
+    BRANCH,
+    FIXED_RADIUS,
+    LEARNED_RADIUS,
+    PREDICTED_RADIUS,
+    WSD,
+)
 from supclap_jax.config.fields import FIELDS
 from supclap_jax.config.values import default, flatten, unknown_key
 from supclap_jax.errors import ConfigError
@@ -20,6 +26,7 @@ def validate(config: ConfigDict) -> None:
     _check_microbatch_size(config)
     base_loss(config)
     _check_block_size(config)
+    _check_bound(config)
     _check_pretrained(config)
     _check_attention(config)
     _check_mixture(config)
@@ -68,6 +75,22 @@ def _check_block_size(config: ConfigDict) -> None:
         raise ConfigError(
             f"loss.block_size is {size!r}, but its summaries carry no gradient, which "
             "loss.svr.detach = False asks for; set that to True, or leave loss.block_size at None"
+        )
+
+
+def _check_bound(config: ConfigDict) -> None:
+    svr = config.loss.svr
+    if svr.bound != "distance":
+        return
+    if FIXED_RADIUS.holds(config) and svr.fixed_radius > 1:
+        raise ConfigError(
+            f"loss.svr.fixed_radius is {svr.fixed_radius}; with loss.svr.bound = 'distance' it is "
+            "a share of the distance: expected at most 1"
+        )
+    if LEARNED_RADIUS.holds(config) and not 0 < svr.initial_radius < 1:
+        raise ConfigError(
+            f"loss.svr.initial_radius is {svr.initial_radius}; with loss.svr.bound = 'distance' it "
+            "is a share of the distance: expected above 0 and below 1"
         )
 
 

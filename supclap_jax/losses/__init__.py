@@ -1,8 +1,10 @@
 """Contrastive losses as pure functions of arrays; needs only jax and numpy."""
 
 from .base import BASES, BaseLoss, Decoupled, Sigmoid, Softmax
+from .contraction import contract
 from .forces import forces
 from .info_nce import info_nce, symmetric_info_nce
+from .intra_modal import intra_modal
 from .microbatches import cached_value_and_grad
 from .sharding import sharded
 from .siglip import siglip
@@ -16,8 +18,10 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "cached_value_and_grad",
+    "contract",
     "forces",
     "info_nce",
+    "intra_modal",
     "radius_constraint",
     "sharded",
     "siglip",

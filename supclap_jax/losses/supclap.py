@@ -41,6 +41,8 @@ def supclap(
     direction: str = "both",
     alpha: float = 1.0,
     beta: float = 0.01,
+    bound: str = "none",
+    over_directions: str = "mean",
     ids: jax.Array | None = None,
     same_id: str = "positive",
     mask: jax.Array | None = None,
@@ -55,7 +57,9 @@ def supclap(
 
     `L_base` is symmetric InfoNCE, SigLIP or the mean of another loss in both directions,
     `L_svr` is `svr` of the same loss in one direction, `L_constraint` is `radius_constraint`, the
-    mean of the directions in use. Without any radius the loss is `L_base` alone.
+    mean of the directions in use. Without any radius the loss is `L_base` alone. With
+    `over_directions="sum"`, as in the paper, `L_base` and `L_svr` are sums over their directions:
+    `L_constraint`, and `L_svr` of one direction, then weigh half as much beside `L_base`.
 
     Args:
       audio: float `[batch, dim]`, L2-normalised; with `text` any two modalities.
@@ -72,6 +76,9 @@ def supclap(
         (needs `audio_radius`).
       alpha: weight of the SVR term.
       beta: weight of the radius constraint.
+      bound: "none", or "distance": the radii are shares of each pair's distance d, which carries no
+        gradient, `R = share d`; of shares in [0, 1] the constraint is zero.
+      over_directions: "mean" or "sum", of `L_base` and `L_svr`.
       ids: int `[batch]`; pairs with the same id show the same clip.
       same_id: "positive" or "ignore", see `info_nce`.
       mask: bool `[batch]`, False for padded pairs, see `info_nce`; they count in no metric either.
@@ -115,12 +122,16 @@ def supclap(
     pairs = Pairs(ids, mask)
     check_pairs(audio, text, pairs, same_id, axis_name, block_size)
     check_direction(direction)
+    _check_choice("bound", bound, ("none", "distance"))
+    _check_choice("over_directions", over_directions, ("mean", "sum"))
     dtype = wide(audio, text)
     logit_scale = scalar("logit_scale", logit_scale, dtype)
     logit_bias = None if logit_bias is None else scalar("logit_bias", logit_bias, dtype)
     of_pairs = {"mask": mask, "weights": weights, "reduction": reduction, "axis_name": axis_name}
     reduce = make_reduction(audio.shape[0], **of_pairs)
     audio, text = pairs.without_padding(audio, text)
+    mean, apart = reduce.mean, distance(audio, text)
+    unit = jax.lax.stop_gradient(apart) if bound == "distance" else 1
     radii = {"audio": audio_radius, "text": text_radius}
     given = [side for side, radius in radii.items() if radius is not None]
     if predict_radii is not None and given:
@@ -141,6 +152,7 @@ def supclap(
     base_job = Job(audio, "text", both=True, statistics=(Recall(),))  # audio: rows, text: columns
     if predict_radii is None:
         sides = regularized_sides(direction, radii) if given else ()
+        radii = {side: radii[side] * unit for side in sides}
         of_base, *of_svr = contrast([base_job, *_svr_jobs(embeddings, radii, sides)])
     else:
         (of_base,) = contrast([base_job._replace(statistics=(Recall(), summary))])
@@ -148,11 +160,13 @@ def supclap(
         summaries = {side: zero_padded(mask, x) for side, x in summaries.items()}
         radii = _predicted(predict_radii(summaries))
         sides = regularized_sides(direction, radii)
+        radii = {side: radii[side] * unit for side in sides}
         of_svr = contrast(_svr_jobs(embeddings, radii, sides))
     svr_rows = {side: found.rows for side, found in zip(sides, of_svr, strict=True)}
 
-    mean, apart = reduce.mean, distance(audio, text)
-    loss = base_loss = reduce(losses_of(of_base))
+    is_sum = over_directions == "sum"
+    base_weight, svr_weight = (2, 1) if is_sum else (1, 1 / max(len(sides), 1))
+    loss = base_loss = base_weight * reduce(losses_of(of_base))
     metrics = {
         "loss/base": base_loss,
         "distance": mean(apart),
@@ -160,7 +174,7 @@ def supclap(
         "recall/text_to_audio": mean(of_base.columns["hit"]),
     }
     if sides:
-        svr_loss = sum(reduce(rows["loss"]) for rows in svr_rows.values()) / len(sides)
+        svr_loss = svr_weight * sum(reduce(rows["loss"]) for rows in svr_rows.values())
         constraint = sum(radius_constraint(radii[side], apart, **of_pairs) for side in sides) / len(
             sides
         )
@@ -173,7 +187,8 @@ def supclap(
     metrics = jax.lax.stop_gradient(metrics)
     if not pulls:
         return loss, metrics
-    found = _pulls(embeddings, radii, of_base, svr_rows, alpha, mean)
+    weights = (base_weight, alpha * svr_weight)
+    found = _pulls(embeddings, radii, of_base, svr_rows, weights, mean)
     return loss, (metrics, jax.lax.stop_gradient(found))
 
 
@@ -202,6 +217,11 @@ def _checked_base(
             f"{'needs a' if takes_bias else 'takes no'} bias"
         )
     return loss
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {known}")
 
 
 def _predicted(radii: dict[str, jax.Array]) -> dict[str, jax.Array | None]:
@@ -249,19 +269,20 @@ def _pulls(
     radii: dict[str, jax.Array | float | None],
     of_base: Sides,
     svr_rows: dict[str, Side],
-    alpha: float,
+    weights: tuple[float, float],
     mean: Callable[[jax.Array], jax.Array],
 ) -> Pulls:
     """The gradient of all own similarities, times what each is worth to the loss."""
     strengths = [side["pull"] for side in of_base if "pull" in side]
-    base_strength = sum(strengths) / len(strengths)
+    base_weight, svr_weight = weights
+    base_strength = base_weight * sum(strengths) / len(strengths)
 
     def attraction(embeddings):
         total = mean(base_strength * _row_dot(embeddings["audio"], embeddings["text"]))
         for side, rows in svr_rows.items():
             (job,) = _svr_jobs(embeddings, radii, (side,))
             own = _row_dot(job.query, embeddings[job.key])
-            total += alpha / len(svr_rows) * mean(rows["pull"] * own)
+            total += svr_weight * mean(rows["pull"] * own)
         return total
 
     return jax.grad(attraction)(embeddings)

@@ -1,10 +1,14 @@
 """Radii of the support vectors: none, fixed, learned (StaticSVR) or predicted (DynamicSVR).
 
+With `bounded` they are shares of each pair's distance, in (0, 1), as `supclap` takes them with
+`bound="distance"`; what is learned or predicted is f, the share is sigmoid(f).
+
 Every model maps the in-batch similarities to the keyword arguments `audio_radius` and
 `text_radius` of `supclap`; a direction that is not in use gets none. `looks_at` says what of the
 similarities it needs: "nothing", each pair's "summary" of its row and column, or the "matrix".
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -48,24 +52,29 @@ class StaticRadius(nn.Module):
     initial_radius: float
     direction: str = "both"
     shared: bool = False
+    bounded: bool = False
 
     @nn.compact
     def __call__(self, similarity: jax.Array) -> dict[str, jax.Array]:
-        initial = nn.initializers.constant(self.initial_radius)
+        start, radius = _start_and_output(self.initial_radius, self.bounded)
+        initial = nn.initializers.constant(start)
         sides = SIDES[self.direction]
         if self.shared:
-            return dict.fromkeys((f"{s}_radius" for s in sides), self.param("shared", initial, ()))
-        return {f"{side}_radius": self.param(side, initial, ()) for side in sides}
+            both = radius(self.param("shared", initial, ()))
+            return dict.fromkeys((f"{side}_radius" for side in sides), both)
+        return {f"{side}_radius": radius(self.param(side, initial, ())) for side in sides}
 
 
 class DynamicRadius(nn.Module):
     """DynamicSVR: a 3-layer MLP predicts each example's radius from its in-batch similarities.
 
     Starts at `initial_radius` for every example (the last layer's kernel is zero). The output is
-    linear: `radius_constraint`, not the architecture, keeps it between zero and the distance.
+    linear: `radius_constraint`, not the architecture, keeps it between zero and the distance;
+    unless it is bounded.
 
     Attributes:
       initial_radius: radius before training.
+      bounded: whether radii are shares of the distance.
       direction: "both", "text_to_audio" or "audio_to_text".
       features: "row" (the paper's; the kernel's shape ties it to one batch size) or "summary".
       hidden: width of the two hidden layers.
@@ -81,6 +90,7 @@ class DynamicRadius(nn.Module):
     hidden: int = 64
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     shared: bool = False
+    bounded: bool = False
     detach: bool = True
 
     @property
@@ -105,30 +115,41 @@ class DynamicRadius(nn.Module):
         else:
             features = {"row": similarity_row, "summary": similarity_summary}[self.features]
             inputs = {"audio": features(similarity), "text": features(similarity.T)}
+        _, radius = _start_and_output(self.initial_radius, self.bounded)
+        predictors = {side: "shared" if self.shared else side for side in SIDES[self.direction]}
         return {
-            f"{side}_radius": self.predictors["shared" if self.shared else side](inputs[side])[:, 0]
-            for side in SIDES[self.direction]
+            f"{side}_radius": radius(self.predictors[name](inputs[side])[:, 0])
+            for side, name in predictors.items()
         }
 
     def _predictor(self) -> nn.Sequential:
+        start, _ = _start_and_output(self.initial_radius, self.bounded)
         last = nn.Dense(
             1,
             kernel_init=nn.initializers.zeros,
-            bias_init=nn.initializers.constant(self.initial_radius),
+            bias_init=nn.initializers.constant(start),
         )
         hidden = [nn.Dense(self.hidden), self.activation, nn.Dense(self.hidden), self.activation]
         return nn.Sequential([*hidden, last])
 
 
+def _start_and_output(initial_radius: float, bounded: bool) -> tuple[float, Callable]:
+    """What f begins with, and the function of f that is the radius."""
+    if not bounded:
+        return initial_radius, lambda f: f
+    return math.log(initial_radius / (1 - initial_radius)), nn.sigmoid
+
+
 def make_radius_model(config: ConfigDict) -> nn.Module:
     """The radius model that a config describes."""
     svr = config.loss.svr
+    bounded = svr.bound == "distance"
     if svr.radius == "none":
         return NoRadius()
     if svr.radius == "fixed":
         return FixedRadius(svr.fixed_radius, svr.direction)
     if svr.radius == "static":
-        return StaticRadius(svr.initial_radius, svr.direction, svr.shared)
+        return StaticRadius(svr.initial_radius, svr.direction, svr.shared, bounded)
     return DynamicRadius(
         initial_radius=svr.initial_radius,
         direction=svr.direction,
@@ -136,5 +157,6 @@ def make_radius_model(config: ConfigDict) -> nn.Module:
         hidden=svr.hidden,
         activation=ACTIVATIONS[svr.activation],
         shared=svr.shared,
+        bounded=bounded,
         detach=svr.detach,
     )

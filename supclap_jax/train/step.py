@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from supclap_jax.config.base_loss import base_loss
-from supclap_jax.losses import forces, sharded, supclap
+from supclap_jax.losses import contract, forces, intra_modal, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
 from supclap_jax.models.radius import make_radius_model
@@ -73,10 +73,14 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     radius_model = make_radius_model(config)
     svr = config.loss.svr
     options = {"base": base_loss(config), "same_id": config.loss.same_id}
+    options["over_directions"] = config.loss.reduction
     if svr.radius != "none":
-        options |= {name: svr[name] for name in ("direction", "alpha", "beta")}
+        options |= {name: svr[name] for name in ("direction", "alpha", "beta", "bound")}
+    factor, intra_weight = config.loss.contraction, config.loss.intra_modal
 
     def loss(audio, text, logit_scale, logit_bias, ids, radius_params, **placement):
+        if factor != 1:
+            audio, text = contract(audio, text, factor), contract(text, audio, factor)
         radii = partial(radius_model.apply, {"params": radius_params})
         if radius_model.looks_at == "summary":
             given = {"predict_radii": radii}
@@ -84,7 +88,7 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
             given = radii(similarity(audio, text) * logit_scale)
         else:
             given = radii(None)
-        return supclap(
+        total, (metrics, pulls) = supclap(
             audio,
             text,
             logit_scale,
@@ -95,6 +99,12 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
             **options,
             **placement,
         )
+        if intra_weight:
+            pairs = {"ids": ids, "same_id": config.loss.same_id}
+            within = intra_modal(audio, text, logit_scale, **pairs, **placement)
+            total += intra_weight * within
+            metrics |= jax.lax.stop_gradient({"loss": total, "loss/intra_modal": within})
+        return total, (metrics, pulls)
 
     if config.loss.block_size is None:
         return loss

@@ -15,6 +15,7 @@ RESUMABLE = Path(__file__).parents[1] / "golden" / "resumable_keys.txt"
 # How to make conditions hold, or not, that are otherwise with the defaults.
 SWITCH = {
     "loss.svr.radius other than 'none'": {"loss.svr.radius": "fixed"},
+    "loss.svr.radius other than 'none' and loss.svr.bound = 'none'": {"loss.svr.radius": "fixed"},
     "loss.svr.radius = 'fixed'": {"loss.svr.radius": "fixed"},
     "loss.svr.radius = 'static' or 'dynamic'": {"loss.svr.radius": "static"},
     "loss.svr.radius = 'static' or 'dynamic' and loss.svr.direction = 'both'": {

@@ -14,6 +14,22 @@ from supclap_jax.losses.base import Sigmoid, Softmax
     ("values", "message"),
     [
         ({"microbatch_size": 5}, "expected None or a divisor of batch_size 24"),
+        (
+            {
+                "loss.svr.radius": "fixed",
+                "loss.svr.bound": "distance",
+                "loss.svr.fixed_radius": 1.5,
+            },
+            "is a share of the distance: expected at most 1",
+        ),
+        (
+            {
+                "loss.svr.radius": "static",
+                "loss.svr.bound": "distance",
+                "loss.svr.initial_radius": 1.0,
+            },
+            "is a share of the distance: expected above 0 and below 1",
+        ),
         ({"attention": "cudnn"}, "needs compute_dtype = 'bfloat16', not 'float32'"),
         ({"data.mixture": {"b": 1, "a": 1}}, "data.mixture needs data.evaluation.* such as 'a'"),
         ({"data.buckets": (5.0, 10.0)}, "expected lengths below audio.seconds, 10,"),

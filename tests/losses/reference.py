@@ -37,6 +37,8 @@ def objective(
     direction="both",
     alpha=1.0,
     beta=0.01,
+    bound="none",
+    over_directions="mean",
     only_pull=False,
 ):
     """The loss and its parts; radii by side, or a function of the summaries that gives them."""
@@ -49,7 +51,9 @@ def objective(
             logits = jnp.where(jnp.eye(len(logits)), logits, jax.lax.stop_gradient(logits))
         return jnp.mean(contrast(logits, base, same, same_id))
 
-    parts = {"base": (loss(audio, text) + loss(text, audio)) / 2, "svr": 0.0, "constraint": 0.0}
+    mean_of = (lambda n: 1) if over_directions == "sum" else (lambda n: n)
+    both = loss(audio, text) + loss(text, audio)
+    parts = {"base": both / mean_of(2), "svr": 0.0, "constraint": 0.0}
     if callable(radii):
         logits = jax.lax.stop_gradient(scale * audio @ text.T)
         radii = radii({"audio": summary(logits), "text": summary(logits.T)})
@@ -58,9 +62,10 @@ def objective(
     directions = pairs if direction == "both" else (direction,)
     for side, anchor, positive in (pairs[name] for name in directions):
         radius = jnp.reshape(radii[side], (-1, 1))
+        radius *= jax.lax.stop_gradient(distance) if bound == "distance" else 1
         support_vector = anchor + radius * (positive - anchor) / distance
         outside = jax.nn.relu(radius - distance) + jax.nn.relu(-radius)
-        parts["svr"] += loss(support_vector, positive) / len(directions)
+        parts["svr"] += loss(support_vector, positive) / mean_of(len(directions))
         parts["constraint"] += jnp.mean(outside) / len(directions)
     return parts["base"] + alpha * parts["svr"] + beta * parts["constraint"], parts
 

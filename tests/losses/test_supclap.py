@@ -18,12 +18,15 @@ pytestmark = pytest.mark.slow
 WEIGHTS = jnp.linspace(-0.02, 0.03, 8)
 ALPHA, BETA = 0.7, 0.05
 
-# Base, same_id (None: no ids), direction, whether the radii are predicted.
+# Base, same_id (None: no ids), direction, whether the radii are predicted; further options.
 INFO_NCE = ("info_nce", None, "both", False)
 INFO_NCE_POSITIVE = ("info_nce", "positive", "both", True)
 INFO_NCE_IGNORE = ("info_nce", "ignore", "text_to_audio", True)
 SIGLIP_POSITIVE = ("siglip", "positive", "both", False)
 SIGLIP_IGNORE = ("siglip", "ignore", "audio_to_text", True)
+SHARES = ("info_nce", "positive", "both", False, ("bound", "distance"))
+PREDICTED_SHARES = ("siglip", None, "both", True, ("bound", "distance"), ("over_directions", "sum"))
+SUM_OF_ONE = ("info_nce", None, "text_to_audio", False, ("over_directions", "sum"))
 
 # Objective, block_size, devices (0: no mesh), dtype.
 CASES = [
@@ -39,6 +42,13 @@ CASES = [
     (SIGLIP_POSITIVE, 8, 2, "float32"),
     (SIGLIP_IGNORE, 4, 0, "float64"),
     (SIGLIP_IGNORE, 1, 8, "float32"),
+    (SHARES, None, 0, "float64"),
+    (SHARES, 5, 0, "float64"),
+    (SHARES, 2, 8, "float32"),
+    (PREDICTED_SHARES, None, 0, "float64"),
+    (PREDICTED_SHARES, 4, 4, "float32"),
+    (SUM_OF_ONE, None, 0, "float64"),
+    (SUM_OF_ONE, 3, 8, "float32"),
 ]
 
 
@@ -53,8 +63,8 @@ def radii_of(objective, audio_radius, text_radius):
 @cache
 def expected(objective):
     """`((loss, parts), gradients), pulls` of the plain reading, jitted."""
-    base, same_id, direction, _ = objective
-    options = {"base": base, "same_id": same_id or "positive"}
+    base, same_id, direction, _, *more = objective
+    options = {"base": base, "same_id": same_id or "positive"} | dict(more)
     options |= {"direction": direction, "alpha": ALPHA, "beta": BETA}
 
     def loss(ids, audio, text, scale, bias, audio_radius, text_radius, function):
@@ -71,8 +81,8 @@ def expected(objective):
 @cache
 def actual(objective, block_size, devices):
     """`(loss, (metrics, pulls)), gradients` of `supclap`, jitted."""
-    base, same_id, direction, predicted = objective
-    options = {"base": base, "block_size": block_size, "pulls": True}
+    base, same_id, direction, predicted, *more = objective
+    options = {"base": base, "block_size": block_size, "pulls": True} | dict(more)
     options |= {"direction": direction, "alpha": ALPHA, "beta": BETA}
     options |= {"same_id": same_id} if same_id else {}
 

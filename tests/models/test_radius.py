@@ -52,6 +52,19 @@ def test_starts_at_the_initial_radius_in_its_directions(model, direction, names)
 
 
 @pytest.mark.parametrize("model", [StaticRadius, DynamicRadius])
+@pytest.mark.parametrize("model", [StaticRadius, DynamicRadius])
+def test_bounded_radii_start_at_a_share_and_stay_within_the_distance(model):
+    model = model(initial_radius=0.25, bounded=True)
+    radii, variables = model.init_with_output(jax.random.key(0), random_similarity(5))
+    for radius in radii.values():
+        np.testing.assert_allclose(radius, 0.25, rtol=1e-6)
+    for size in (-30.0, 30.0):
+        far = jax.tree.map(lambda x, size=size: x + size, variables)
+        for radius in model.apply(far, random_similarity(5)).values():
+            assert np.all((radius >= 0) & (radius <= 1))
+
+
+@pytest.mark.parametrize("model", [StaticRadius, DynamicRadius])
 def test_shared_radii_have_one_set_of_parameters(model):
     similarity = random_similarity(5)
     separate = model(0.25).init(jax.random.key(0), similarity)
