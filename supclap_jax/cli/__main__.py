@@ -1,7 +1,5 @@
 """`python -m supclap_jax.cli`, the same as `supclap`."""
 
-import sys
+from supclap_jax.cli.main import run_and_exit
 
-from supclap_jax.cli.main import main
-
-sys.exit(main())
+run_and_exit()

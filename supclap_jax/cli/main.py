@@ -14,6 +14,7 @@ errors, and all else where it is used, so that help comes at once and without th
 import argparse
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 import re
 import shutil
@@ -23,9 +24,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import supclap_jax
-from supclap_jax.errors import ConfigError, UserError, exit_codes
+from supclap_jax.errors import CannotWrite, ConfigError, UserError, exit_codes
 
 NOT_COMMANDS = ("__main__", "arguments", "main")
 # Module -> distribution, where these differ by more than hyphens.
@@ -53,6 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ConfigError.exit_code,
         )
     return 0
+
+
+def run_and_exit() -> NoReturn:
+    """`main`, as a process of its own.
+
+    After a write that failed it ends at once: Orbax's threads wait minutes for folders that do not
+    come, and Python for its threads.
+    """
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == CannotWrite.exit_code:
+        os._exit(code)
+    sys.exit(code)
 
 
 def commands() -> dict[str, ModuleType]:

@@ -15,6 +15,7 @@ from supclap_jax.data.rows import (
     labels_of,
     not_empty,
 )
+from supclap_jax.errors import DataError
 
 CLASSES = "class_labels_indices.csv"
 SEGMENTS = {
@@ -33,10 +34,7 @@ def audioset(folder: Path, options: Options) -> list[Shard]:
     `end` in seconds; by default `{list}/{ytid}.wav`.
     """
     template = options.template or "{list}/{ytid}.wav"
-    classes = {
-        entry.fields["mid"]: entry.fields["display_name"]
-        for entry in read_csv(folder / CLASSES, ("mid", "display_name"))
-    }
+    classes = _classes(folder / CLASSES)
     rows: dict[str, list[Row]] = {}
     for name, split in SEGMENTS.items():
         path = folder / f"{name}.csv"
@@ -69,6 +67,17 @@ def audioset(folder: Path, options: Options) -> list[Shard]:
             )
     shards = [shard for split, these in rows.items() for shard in in_shards(split, these)]
     return not_empty(shards, folder, ", ".join(f"{name}.csv" for name in SEGMENTS))
+
+
+def _classes(path: Path) -> dict[str, str]:
+    """Names by id; every row must be right, since each is of many clips."""
+    classes = {}
+    for number, fields, problem in read_csv(path, ("mid", "display_name")):
+        name = fields["display_name"].strip()
+        if problem or not name:
+            raise DataError(f"{path}, row {number}: {problem or 'it has no name'}; correct it")
+        classes[fields["mid"]] = name
+    return classes
 
 
 def fsd50k(folder: Path, _: Options) -> list[Shard]:

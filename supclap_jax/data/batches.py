@@ -1,6 +1,7 @@
 """Batches as a pure function of (seed, step): a random-access map, sliced at step and host."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
 from supclap_jax.data.workers import live_with_parent
 
 Batch = dict[str, np.ndarray]
-LENGTH_TOLERANCE = 1e-6  # of a window: lengths of prepared clips are float32
+LENGTH_TOLERANCE = 2**-23  # lengths of prepared clips are float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,7 @@ def covering(clips: Clips, seconds: float) -> Windows:
     if len(clips.seconds) != len(clips):
         raise ValueError("windows need the lengths of all clips, and these have none.")
     ratio = np.asarray(clips.seconds, np.float64) / seconds
-    count = np.maximum(np.ceil(ratio - LENGTH_TOLERANCE), 1).astype(int)
+    count = np.maximum(np.ceil(ratio * (1 - LENGTH_TOLERANCE)), 1).astype(int)
     clip = np.repeat(np.arange(len(clips)), count)
     place = np.arange(len(clip)) - np.repeat(np.cumsum(count) - count, count)
     position = place / np.maximum(count[clip] - 1, 1)
@@ -182,11 +183,11 @@ def audio_batches(
 ) -> Iterator[Batch]:
     """Crops of clips in order, by default their beginnings: "audio" and "audio_lengths"."""
     windows = windows or beginnings(clips)
+    audio_of = functools.lru_cache(maxsize=4)(lambda clip: clips.paths[clip])
 
     def load(index):
-        audio, samples = read_clip(
-            clips.paths[windows.clip[index]], seconds, windows.position[index]
-        )
+        clip, position = int(windows.clip[index]), windows.position[index]
+        audio, samples = read_clip(audio_of(clip), seconds, position)
         return {"audio": audio, "audio_lengths": np.int32(samples)}
 
     stream = grain.MapDataset.source(range(len(windows.clip))).map(load)

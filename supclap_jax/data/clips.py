@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from supclap_jax.data.sound_files import BadAudio, survey_all
+from supclap_jax.data.text import LABEL_LANGUAGE, label_caption
 from supclap_jax.errors import DataError
 
 
@@ -22,6 +23,11 @@ class Clip:
     audio: Path | bytes
     captions: dict[str, tuple[str, ...]]
     labels: tuple[str, ...]
+
+    @property
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Language -> captions; without any, that of its labels."""
+        return self.captions or {LABEL_LANGUAGE: (label_caption(self.labels),)}
 
 
 @dataclasses.dataclass(frozen=True)

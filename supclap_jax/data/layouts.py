@@ -90,8 +90,11 @@ def macs(folder: Path, _: Options) -> list[Shard]:
         if not isinstance(name, str) or not isinstance(annotations, list):
             rows.append(broken_row(path, number, "its entry has no filename or no annotations"))
             continue
-        sentences = (item.get("sentence") for item in annotations if isinstance(item, dict))
-        captions, empty = captions_of((ENGLISH, text) for text in sentences)
+        texts = [item.get("sentence") if isinstance(item, dict) else item for item in annotations]
+        odd = next((text for text in texts if not isinstance(text, str)), None)
+        captions, empty = captions_of((ENGLISH, text) for text in texts)
+        if odd is not None:
+            empty = f"one of its sentences is {str(odd)[:40]!r}; expected text"
         file, misplaced = inside(folder / "audio", name)
         rows.append(
             Row(

@@ -13,6 +13,8 @@ from supclap_jax.errors import DataError
 
 ENCODINGS = ("utf-8-sig", "iso-8859-1")  # with or without a byte order mark; the latter reads all
 
+DEEPEST = 50  # levels of a YAML file
+
 
 class Entry(NamedTuple):
     """One record of a list.
@@ -121,10 +123,17 @@ def read_json(path: Path) -> object:
 
 
 def read_yaml(path: Path) -> object:
-    """Reads a YAML file of plain values, as `read_json` does."""
+    """Reads a YAML file, as `read_json` does; all values are text, lists and dicts of text."""
     try:
-        return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        content = path.read_bytes()
+        depth = 0
+        for event in yaml.parse(content, Loader=yaml.CBaseLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        return yaml.load(content, Loader=yaml.CBaseLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a readable YAML file: {reason}") from error
 

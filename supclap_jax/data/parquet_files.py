@@ -17,6 +17,7 @@ from supclap_jax.data.rows import (
     described_row,
     in_shards,
     inside,
+    join,
     not_empty,
     without_clutter,
 )
@@ -34,8 +35,10 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 PART = re.compile(r"([A-Za-z][A-Za-z0-9_]*)-[0-9]+-of-[0-9]+")
+NUMBER = re.compile(r"[0-9]{1,9}")
 ROWS = 16  # read at once
-UNREADABLE = (OSError, pyarrow.ArrowException, ValueError)
+BROKEN = "(broken)"  # a column that no file has
+UNREADABLE = (OSError, pyarrow.ArrowException, ValueError, OverflowError)
 
 
 def parquet(source: Path, _: Options) -> list[Shard]:
@@ -49,7 +52,8 @@ def parquet(source: Path, _: Options) -> list[Shard]:
     """
     files, ignored = [source], []
     if source.is_dir():
-        files, ignored = without_clutter(source.rglob("*.parquet"))
+        found = (path for path in source.rglob("*.parquet") if path.is_file())
+        files, ignored = without_clutter(found)
     folder = source if source.is_dir() else source.parent
     shards: list[Shard] = []
     for path in files:
@@ -70,13 +74,21 @@ class Parquet:
 
     def __iter__(self) -> Iterator[Row]:
         """Reads the file twice: to join the rows of a clip, and for its audio."""
-        joined = [row for shard in in_shards(self.split, self._rows()) for row in shard]
-        yield from (dataclasses.replace(row, audio=b"") for row in joined if row.problem)
-        waiting = {row.audio: row for row in joined if not row.problem}
-        columns = self._records()
-        while waiting:
-            audio, *_ = self._audio_of(next(columns))
-            row = waiting.pop(_key(audio), None)
+        clips: dict[Path | bytes, Row] = {}
+        for row in self._rows():
+            if not row.audio:
+                yield row
+            elif row.audio in clips:
+                clips[row.audio] = join(clips[row.audio], row)
+            else:
+                clips[row.audio] = row
+        for audio, row in [*clips.items()]:
+            if row.problem:
+                yield dataclasses.replace(clips.pop(audio), audio=b"")
+        records = self._records()
+        while clips:
+            audio, *_ = self._audio_of(next(records))
+            row = clips.pop(_key(audio), None)
             if row is not None:
                 yield dataclasses.replace(row, audio=audio)
 
@@ -102,20 +114,26 @@ class Parquet:
         class_names = _class_names(pq.read_schema(self.path))
         try:
             for number, record in enumerate(self._records(), 1):
+                if problem := record.get(BROKEN):
+                    rows.append(Row(id=self._name(str(number)), problem=problem))
+                    continue
                 audio, path, problem = self._audio_of(record)
-                key, name = _key(audio), str(record.get("id") or path or number)
+                given, key = record.get("id"), _key(audio)
+                name = str(path or number) if given is None else str(given)
                 if key not in ids:
                     ids[key] = f"{name}:{number}" if name in taken else name
                     taken.add(name)
-                row = described_row(self.folder, _fields(record, class_names), problem)
-                fold = record.get("fold")
+                fold, misfold = _fold(record.get("fold"))
+                fields = _fields(record, class_names)
+                row = described_row(self.folder, fields, problem or misfold)
+                recording = f"sha:{key.hex()}" if isinstance(key, bytes) else self._name(name)
                 rows.append(
                     dataclasses.replace(
                         row,
                         id=self._name(f"{name}:{number}" if problem else ids[key]),
-                        audio=key,
-                        fold=fold if isinstance(fold, int) else 0,
-                        source=_video(record) or self._name(ids[key]),
+                        audio=b"" if problem else key,
+                        fold=fold,
+                        source=_video(record) or recording,
                     )
                 )
         except UNREADABLE as error:
@@ -127,11 +145,12 @@ class Parquet:
     def _records(self) -> Iterator[dict]:
         """The rows, with the columns that are used."""
         used = {*AUDIO, *CAPTIONS, *LABELS, *VIDEOS, *PLAIN}
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+        options = {"pre_buffer": False, "page_checksum_verification": True}
+        with pq.ParquetFile(self.path, **options) as file:
             names = file.schema_arrow.names
             names = [name for name in names if name in used or NUMBERED.fullmatch(name)]
             for batch in file.iter_batches(ROWS, columns=names):
-                yield from batch.to_pylist()
+                yield from _records_of(batch)
 
     def _audio_of(self, record: dict) -> tuple[Path | bytes, str, str]:
         """Bytes or a file, the path that the row gives, and what is wrong with that, or ""."""
@@ -148,6 +167,27 @@ class Parquet:
         return f"{self.path.relative_to(self.folder)}/{name}"
 
 
+def _records_of(batch: pyarrow.RecordBatch) -> Iterator[dict]:
+    """The rows; one that Python cannot hold, such as text that is no Unicode, has only `BROKEN`."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except (ValueError, OverflowError) as error:
+                yield {BROKEN: f"its row cannot be read ({_first_line(error)})"}
+
+
+def _fold(value: object) -> tuple[int, str]:
+    """A number from 1, 0 where there is none; and what is wrong with it."""
+    if value is None or value == "":
+        return 0, ""
+    if NUMBER.fullmatch(str(value)):
+        return int(value), ""
+    return 0, f"its fold is {str(value)[:40]!r}; expected a number from 1"
+
+
 def _parts(value: object) -> list:
     """Bytes and path of a structure, or what stands there alone."""
     return [value.get("bytes"), value.get("path")] if isinstance(value, dict) else [value]
@@ -155,22 +195,24 @@ def _parts(value: object) -> list:
 
 def _fields(record: dict, class_names: dict[str, list[str]]) -> dict:
     """The columns of a row by the names that tables have."""
-    numbered = [record[name] for name in sorted(filter(NUMBERED.fullmatch, record))]
+    columns = sorted(filter(NUMBERED.fullmatch, record), key=lambda name: (len(name), name))
+    numbered = [record[name] for name in columns]
     captions = next((record[name] for name in CAPTIONS if record.get(name)), None)
     fields = {"path": "x", "captions": captions or numbered, "language": record.get("language")}
     for name in LABELS:
         value = record.get(name)
-        if value is not None:
-            values = value if isinstance(value, list) else [value]
-            fields["labels"] = [_label(one, class_names.get(name, [])) for one in values]
+        if value is not None and value != []:
+            values, names = value if isinstance(value, list) else [value], class_names.get(name)
+            fields["labels"] = values if names is None else [_named(one, names) for one in values]
             break
     return fields
 
 
-def _label(value: object, names: list[str]) -> str:
-    """A name, or that of a numbered class; a number without one stands for itself."""
-    is_number = isinstance(value, int) and 0 <= value < len(names)
-    return names[value] if is_number else str(value)
+def _named(value: object, names: list[str]) -> object:
+    """The name of a numbered class; below zero there is none; what has no name is as it is."""
+    if not isinstance(value, int) or value >= len(names):
+        return value
+    return names[value] if value >= 0 else None
 
 
 def _class_names(schema: pyarrow.Schema) -> dict[str, list[str]]:
@@ -181,7 +223,8 @@ def _class_names(schema: pyarrow.Schema) -> dict[str, list[str]]:
         return {}
     found = {}
     for column, feature in noted.items() if isinstance(noted, dict) else ():
-        kind = feature if isinstance(feature, dict) else {}
+        kind = feature[0] if isinstance(feature, list) and feature else feature
+        kind = kind if isinstance(kind, dict) else {}
         kind = kind["feature"] if isinstance(kind.get("feature"), dict) else kind  # of a list
         if isinstance(kind.get("names"), list):
             found[column] = kind["names"]
@@ -201,7 +244,7 @@ def _split_of(path: Path) -> str:
     """
     part = PART.match(path.stem)
     if part:
-        return SPLIT_NAMES.get(part[1], part[1])
+        return SPLIT_NAMES.get(part[1].lower(), part[1])
     for name in (path.stem, *reversed(path.parts[:-1])):
         for word in re.split(r"[^a-z]+", name.lower()):
             if word in SPLIT_NAMES:

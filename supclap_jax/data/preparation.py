@@ -85,6 +85,8 @@ def prepare(
     else:
         write_with_beam(builder, beam)
     report = _report(builder)
+    if not report["read"]:
+        raise DataError("the lists of the set name no clips; is --source the right folder?")
     bad, considered = report["skipped"], report["read"] - report["excluded"]
     if report["read"] and not considered:
         raise DataError(f"all {report['read']:,} clips are excluded; nothing is left to write")

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from supclap_jax.data.clips import Clip, Clips
-from supclap_jax.data.text import label_caption
 from supclap_jax.errors import DataError
 
 CHUNK = 1 << 20
@@ -185,9 +184,7 @@ class PreparedSplit(Sequence):
         """Captions, or those of the labels, of at most `most` clips, evenly spaced."""
         captions = []
         for index in range(0, len(self), -(-len(self) // most)):
-            clip = self[index]
-            texts = itertools.chain.from_iterable(clip.captions.values())
-            captions += list(texts) or [label_caption(clip.labels)]
+            captions += itertools.chain.from_iterable(self[index].texts.values())
         return captions[:: -(-len(captions) // most)]
 
     def fingerprint(self) -> str:

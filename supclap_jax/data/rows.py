@@ -4,6 +4,7 @@ What is wrong with a row is told in it, so that it is counted where the row is w
 """
 
 import dataclasses
+import math
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -102,20 +103,25 @@ def in_shards(split: str, rows: Iterable[Row]) -> list[Rows]:
             continue
         if _clip(row) != _clip(first):
             doubles.append(dataclasses.replace(row, problem="another clip has its id", excluded=""))
-        elif row.captions:
-            captions = dict(first.captions)
-            for language, texts in row.captions.items():
-                known = captions.get(language, ())
-                captions[language] = (*known, *(text for text in texts if text not in known))
-            problem = "" if first.problem == EMPTY else first.problem
-            clips[row.id] = dataclasses.replace(
-                first, captions=captions, problem=problem or (row.problem and first.problem)
-            )
+        else:
+            clips[row.id] = join(first, row)
     joined = [*clips.values(), *doubles]
     return [
         Rows(split, tuple(joined[start : start + CLIPS_IN_SHARD]))
         for start in range(0, len(joined), CLIPS_IN_SHARD)
     ]
+
+
+def join(first: Row, other: Row) -> Row:
+    """One clip of two rows: the captions and labels of both, each once."""
+    captions = dict(first.captions)
+    for language, texts in other.captions.items():
+        captions[language] = tuple(dict.fromkeys((*captions.get(language, ()), *texts)))
+    problems = [problem for problem in (first.problem, other.problem) if problem != EMPTY]
+    labels = tuple(dict.fromkeys((*first.labels, *other.labels)))
+    empty = "" if captions or labels else EMPTY
+    problem = next(filter(None, problems), empty)
+    return dataclasses.replace(first, captions=captions, labels=labels, problem=problem)
 
 
 def _clip(row: Row) -> tuple:
@@ -161,19 +167,22 @@ def described_row(folder: Path, fields: dict, problem: str = "") -> Row:
       problem: what is known to be wrong with them.
     """
     text = {key: value for key, value in fields.items() if isinstance(value, str)}
-    for key in ("id", "label"):
-        if isinstance(fields.get(key), int | float):
-            text[key] = str(fields[key])
+    if isinstance(fields.get("id"), int | float):
+        text["id"] = str(fields["id"])
     name = text.get("path", "")
     file, misplaced = inside(folder, name)
     language = text.get("language") or ENGLISH
-    captions, empty = captions_of(_pairs(fields.get("captions") or fields.get("caption"), language))
+    texts = list(_pairs(fields.get("captions") or fields.get("caption"), language))
+    captions, empty = captions_of(texts)
     odd = next((code for code in captions if not LANGUAGE.fullmatch(code)), None)
     if odd is not None:
         misplaced = misplaced or f"its language is {odd!r}; expected a code such as {ENGLISH!r}"
     several = fields.get("labels")
     several = several.split(";") if isinstance(several, str) else several
-    labels = labels_of(several or text.get("label") or fields.get("label"))
+    given_labels = fields.get("label") if several is None else several
+    given_labels = given_labels if isinstance(given_labels, list) else [given_labels]
+    labels = labels_of([str(label) for label in given_labels if label is not None])
+    odd_types = _odd_types(given_labels, texts, fields.get("language"))
     given, (start, end), mistimed = _times(fields)
     is_part = any(given)
     return Row(
@@ -184,8 +193,19 @@ def described_row(folder: Path, fields: dict, problem: str = "") -> Row:
         source=name if is_part else "",
         start=start,
         end=end,
-        problem=problem or misplaced or mistimed or ("" if labels else empty),
+        problem=problem or misplaced or odd_types or mistimed or ("" if labels else empty),
     )
+
+
+def _odd_types(labels: list, captions: list[tuple[str, object]], language: object) -> str:
+    """What is not text, or of labels a number, or not there."""
+    texts = [text for _, text in captions]
+    for name, values in (("labels", labels), ("captions", texts), ("languages", [language])):
+        for value in values:
+            is_number = name == "labels" and type(value) in (int, float) and math.isfinite(value)
+            if not (value is None or isinstance(value, str) or is_number):
+                return f"one of its {name} is {str(value)[:40]!r}; expected text"
+    return ""
 
 
 def _times(fields: dict) -> tuple[list[str], tuple[float, float | None], str]:

@@ -63,7 +63,8 @@ def bootstrap_mean_average_precision(
 ) -> Estimate:
     """The mean of `average_precision` over the classes with clips (in a resample), in percent.
 
-    A clip that is drawn twice counts as two equal clips.
+    Clips that were drawn several times weigh as much, but their copies are no hits of each other:
+    each hit's precision is that among the other clips above it, with itself once.
     """
     counts = resample_clips(ranking.hit.shape[1], seed, resamples)
     resampled = []
@@ -86,6 +87,6 @@ def _weighted(order: np.ndarray, hit: np.ndarray, count: np.ndarray) -> np.ndarr
     up_to = np.cumsum(np.add.reduceat(ranked, starts, axis=0, dtype=np.int64), axis=0)
     weight = ranked[places].astype(np.int64)
     hits = np.cumsum(weight, axis=0)
-    precision = hits / np.maximum(up_to, 1)
+    precision = (hits - weight + 1) / (up_to - weight + 1)
     with np.errstate(invalid="ignore"):
         return (weight * precision).sum(axis=0) / hits[-1]

@@ -19,6 +19,7 @@ from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, tr
 from supclap_jax.evaluate.per_clip import write_per_clip
 from supclap_jax.evaluate.report import (
     Scores,
+    captioned,
     compare,
     estimate,
     report,
@@ -29,7 +30,7 @@ from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.tokens import check_languages
-from supclap_jax.runs.mesh import batch_sharding, make_mesh
+from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
 from supclap_jax.runs.processes import is_first
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import variables_of
@@ -96,7 +97,12 @@ def evaluate_run(
     run = _Subject(workdir, evaluation.step, evaluation)
     other = _Subject(evaluation.against, None, evaluation) if evaluation.against else None
     clips = load_clips(run.config, evaluation.split)
+    if (evaluation.prompts or evaluation.classes) and not any(clips.labels):
+        raise ConfigError(
+            "--prompts and --classes are for clips with labels, and none of these has one"
+        )
     if other:
+        other.config.evaluate.long_audio = run.config.evaluate.long_audio
         _check_same_clips(run, clips, other, evaluation.split)
     leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
@@ -105,7 +111,7 @@ def evaluate_run(
         estimates = estimate(scores, run.config)
         styles = evaluation.metric_styles
         result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
-    result["texts"] = run.count_captions(clips)._asdict()
+    result["texts"] = run.count_captions(clips, list(scores.retrieval))._asdict()
     result["audio"] = {
         "longer": count_longer(clips, run.config.audio.seconds),
         "long_audio": run.config.evaluate.long_audio,
@@ -161,18 +167,18 @@ class _Subject:
             self.config.evaluate.long_audio = evaluation.long_audio
         check_languages(data.languages, self.config.text.vocab_size)
 
-    def count_captions(self, clips: Clips) -> TextCounts:
-        """What becomes of the captions that are evaluated."""
+    def count_captions(self, clips: Clips, languages: list[str]) -> TextCounts:
+        """What becomes of the captions that are ranked."""
         captions = (
-            {language: texts[index] for language, texts in clips.captions.items()}
-            for index in range(len(clips))
+            {language: clips.captions[language][index] for language in languages}
+            for index in captioned(clips, languages)
         )
         return count_captions(captions, self._run.tokenizer, self.config.text.max_tokens)
 
     def restore(self) -> None:
         """Reads the parameters and the tokenizer."""
         config = self.config
-        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        mesh = mesh_at_hand(config)
         _, states = self._run.restore(self.step, mesh)
         self.variables = variables_of(states.dual, config)
         self.embedder = Embedder(

@@ -68,9 +68,11 @@ class Estimates(NamedTuple):
 
 
 def validate(embedder: Embedder, variables: dict, clips: Clips) -> dict[str, dict[str, float]]:
-    """Retrieval and "entropy" in both directions in the first language, without intervals."""
+    """Retrieval and "entropy" of the clips with captions in the first language, no intervals."""
+    language = next(iter(clips.captions))
+    clips = clips.select(captioned(clips, [language]))
     audio = embedder.audio(variables, clips)
-    text, owner = embed_captions(embedder, variables, clips, next(iter(clips.captions)))
+    text, owner = embed_captions(embedder, variables, clips, language)
     table = retrieval_table(rank_embeddings(audio, text, owner))
     entropy = _entropy(embedder, variables, clips, audio, text, owner)
     for direction, metrics in table.items():
@@ -105,32 +107,32 @@ def score(
         `relevance` does not fit.
     """
     languages = [name for name in config.data.languages if any(clips.captions.get(name, ()))]
-    captioned = _captioned(clips, languages)
+    chosen = captioned(clips, languages)
     labelled = [index for index, labels in enumerate(clips.labels) if labels]
     if PROMPT_LANGUAGE not in config.data.languages:
         labelled = []
-    if not captioned and not labelled:
+    if not chosen and not labelled:
         raise DataError(
             f"none of the {len(clips)} clips can be evaluated: expected captions in "
             f"{', '.join(config.data.languages)} for retrieval, or labels and a run that was "
             f"trained on {PROMPT_LANGUAGE} for zero-shot"
         )
-    few = clips.select(captioned)
+    few = clips.select(chosen)
     if relevance is not None:
-        captions = _all_captions(few, languages[0]) if captioned else []
+        captions = _all_captions(few, languages[0]) if chosen else []
         queries, relevant = metric_styles.read_relevance(relevance, few, captions)
 
     audio = embedder.audio(variables, clips)
     retrieval, entropy, annotated, classified = {}, None, None, None
-    for language in languages if captioned else ():
+    for language in languages if chosen else ():
         text, owner = embed_captions(embedder, variables, few, language)
         if language == languages[0]:
-            entropy = _entropy(embedder, variables, few, audio[captioned], text, owner)
+            entropy = _entropy(embedder, variables, few, audio[chosen], text, owner)
             if relevance is not None:
                 annotated = metric_styles.annotated_average_precision(
-                    audio[captioned], text[queries], relevant
+                    audio[chosen], text[queries], relevant
                 )
-        retrieval[language] = rank_embeddings(audio[captioned], text, owner)
+        retrieval[language] = rank_embeddings(audio[chosen], text, owner)
     if labelled:
         classified = _classify(embedder, variables, audio, clips, labelled, templates, classes)
     return Scores(len(clips), retrieval, entropy, classified, annotated)
@@ -260,7 +262,7 @@ def _all_captions(clips: Clips, language: str) -> list[str]:
     return [text for texts in clips.captions[language] for text in texts]
 
 
-def _captioned(clips: Clips, languages: Sequence[str]) -> list[int]:
+def captioned(clips: Clips, languages: Sequence[str]) -> list[int]:
     """The clips with captions in every one of `languages`."""
     return [
         index

@@ -23,6 +23,8 @@ from supclap_jax.runs.processes import is_first, wait_for_all
 from supclap_jax.runs.states import States
 
 SUMS = "sums.json"  # in the folder of a step: length and CRC-32 of each of its files
+UNNAMED = "*.orbax-checkpoint-tmp*"  # a checkpoint until all of its files are there
+STAMPED = "_CHECKPOINT_METADATA"  # Orbax notes in it when the checkpoint got its name
 JSON = ("metrics/metrics", "default/_METADATA")  # Orbax's own files that it cannot do without
 # How TensorStore's errors begin where bytes are missing or cannot be decoded. Errors of the file
 # system have other codes, such as UNKNOWN (EIO), ABORTED (ESTALE) and RESOURCE_EXHAUSTED (ENOMEM).
@@ -207,11 +209,13 @@ class Checkpoints:
             step.rename(damaged / f"{step.name}-{len(list(damaged.iterdir()))}")
 
     def _add_sums(self) -> None:
-        """To all complete checkpoints; in Orbax's thread, when the next one is nearly written."""
+        """To all complete checkpoints; in Orbax's thread, before the newest gets its name."""
         if is_first():
-            for step in _step_folders(self._folder):
+            for step in [*self._folder.glob(UNNAMED), *_step_folders(self._folder)]:
                 if not (step / SUMS).exists():
-                    write_whole(step / SUMS, json.dumps(_sums(step, contents=True)))
+                    sums = _sums(step, contents=True)
+                    sums.pop(STAMPED, None)
+                    write_whole(step / SUMS, json.dumps(sums))
 
     def _cannot_write(self, reason: Exception | str) -> CannotWrite:
         return CannotWrite(
@@ -233,7 +237,8 @@ def _recall(metrics: dict[str, float]) -> float:
 def _step_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda p: p.name)
+    steps = (path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+    return sorted(steps, key=lambda path: path.name)
 
 
 def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
@@ -253,8 +258,8 @@ def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
 def _problem(step: Path, contents: bool) -> str | None:
     """What is wrong with the files of a checkpoint; None if nothing is.
 
-    There may be no list for the newest one, where training was killed before the next. Then no more
-    can be seen than whether Orbax will find what it reads first.
+    One that Orbax alone wrote has no list. Then no more can be seen than whether Orbax will find
+    what it reads first.
     """
     if not (step / SUMS).exists():
         return next(filter(None, (_json_problem(step, name) for name in JSON)), None)

@@ -9,6 +9,7 @@ import math
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from supclap_jax.errors import ConfigError
 
@@ -47,6 +48,17 @@ def make_mesh(
             "mesh.fsdp"
         )
     return jax.make_mesh((data, fsdp), AXES, (AxisType.Auto,) * 2, devices=devices[:count])
+
+
+def mesh_at_hand(config: ConfigDict) -> Mesh:
+    """The mesh of a run, made of the devices that there are: to use a run elsewhere.
+
+    As many of them share a copy of the states as `config.mesh.fsdp` asks for, if they are a divisor
+    of it and of the devices; all others hold copies.
+    """
+    count = len(jax.devices())
+    fsdp = count if config.mesh.fsdp == -1 else math.gcd(config.mesh.fsdp, count)
+    return make_mesh(-1, count, fsdp)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

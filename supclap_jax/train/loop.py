@@ -179,7 +179,8 @@ def _print_counts(clips: Clips | Mixture, tokenizer: Tokenizer, max_tokens: int)
     """Says what becomes of the training captions; of many clips, of some, evenly spaced."""
     stride = 1 if isinstance(clips, Clips) else -(-len(clips) // CLIPS_COUNTED)
     looked_at = range(0, len(clips), stride)
-    counts = count_captions((clips[index].captions for index in looked_at), tokenizer, max_tokens)
+    texts = (clips[index].texts for index in looked_at)
+    counts = count_captions(texts, tokenizer, max_tokens)
     lines = told(counts, max_tokens)
     if lines and len(looked_at) < len(clips):
         console.print(f"In {len(looked_at):,} of the {len(clips):,} training clips:")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from supclap_jax.data.clips import without_bad_clips
+from supclap_jax.data.clips import Clip, without_bad_clips
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.errors import DataError
 
@@ -59,3 +59,9 @@ def test_fingerprint_is_of_the_content_not_of_the_place(soundscape, folder):
     soundfile.write(folder / "evaluation" / "evaluation_00003.wav", np.zeros(9), 16_000)
     shorter = read_clotho(folder, "evaluation", ENGLISH).fingerprint()
     assert len({here, changed, shorter}) == 3
+
+
+def test_a_clip_without_captions_has_the_text_of_its_labels():
+    clip = Clip(b"", {}, ("dog_bark", "rain"))
+    assert clip.texts == {"eng_Latn": ("This is a sound of dog bark and rain.",)}
+    assert Clip(b"", {"fra_Latn": ("x",)}, ("rain",)).texts == {"fra_Latn": ("x",)}

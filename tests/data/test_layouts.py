@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from supclap_jax.cli.main import main
 from supclap_jax.data.layouts import read_layout
 from supclap_jax.data.preparation import prepare
 from supclap_jax.data.preparation_report import show
-from supclap_jax.data.rows import Options
+from supclap_jax.data.rows import Options, described_row
 from supclap_jax.data.shards import FEATURES
 from supclap_jax.errors import DataError
 from tests.data import published
@@ -118,7 +119,13 @@ def test_audioset_and_fsd50k_say_what_is_wrong_with_a_row(tmp_path):
         (source / name).unlink()
     shards = read_layout("audioset", source, Options(template=template))
     assert prepare(shards, tmp_path / "named", max_bad=1.0)["written"] == 3
-    (source / "class_labels_indices.csv").unlink()
+    classes = source / "class_labels_indices.csv"
+    whole = classes.read_text()
+    for line, problem in (("3,/m/x,Dog, bark", "4 fields, expected 3"), ("3,/m/x,", "no name")):
+        classes.write_text(f"{whole}{line}\n")
+        with pytest.raises(DataError, match=f"row 5: .*{problem}; correct it"):
+            shards_of("audioset", source)
+    classes.unlink()
     with pytest.raises(DataError, match=r"class_labels_indices\.csv cannot be read"):
         shards_of("audioset", source)
 
@@ -136,19 +143,44 @@ def test_audioset_and_fsd50k_say_what_is_wrong_with_a_row(tmp_path):
 def test_macs_says_what_is_wrong_with_an_entry(tmp_path):
     source = published.macs(tmp_path / "in")
     path = source / "MACS.yaml"
-    path.write_text(path.read_text() + "- filename: x.wav\n- [1, 2]\n")
+    odd = "- {filename: y.wav, annotations: [{sentence: One}, {sentence: [Two]}]}\n"
+    path.write_text(path.read_text() + f"- filename: x.wav\n- [1, 2]\n{odd}")
     report = prepared("macs", source, tmp_path / "out", max_bad=1.0)
     reason = "its entry has no filename or no annotations"
     assert [(entry["id"], entry["reason"]) for entry in report["problems"]] == [
         ("MACS.yaml:5", reason), ("MACS.yaml:6", reason),
+        ("y.wav", "one of its sentences is \"['Two']\"; expected text"),
     ]  # fmt: skip
     for content, message in (
         ("files: [", "not a readable YAML file"),
         ("7", "lists no files"),
+        ("[" * 100_000, "nested deeper than 50 levels"),
+        ("files: !!timestamp x", "lists no files"),
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=message):
             shards_of("macs", source)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"caption": [{"text": "Rain"}], "label": "rain"}, "captions is \"{'text': 'Rain'}\""),
+        ({"caption": 5, "label": "rain"}, "captions is '5'"),
+        ({"caption": "Rain", "labels": [["a"]]}, "labels is \"['a']\""),
+        ({"caption": "Rain", "label": True}, "labels is 'True'"),
+        ({"caption": "Rain", "labels": [float("nan")]}, "labels is 'nan'"),
+        ({"caption": "Rain", "language": 7}, "languages is '7'"),
+    ],
+)
+def test_what_is_no_text_is_no_silent_loss(fields, problem):
+    row = described_row(Path("in"), {"path": "a.wav", **fields})
+    assert row.problem == f"one of its {problem}; expected text"
+
+
+def test_labels_may_be_numbers_and_null_is_none():
+    row = described_row(Path("in"), {"path": "a.wav", "labels": [3, None, 0, "x"], "caption": None})
+    assert (row.labels, row.problem) == (("3", "0", "x"), "")
 
 
 def test_several_labels_of_a_table(tmp_path):

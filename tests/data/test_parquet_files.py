@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 
 from supclap_jax.data.parquet_files import parquet
@@ -93,6 +95,44 @@ def test_labels(noted, label, expected, tmp_path):
     assert (found.labels, found.audio) == (expected, row["audio"])
 
 
+def test_what_hubs_write_in_columns_of_labels_ids_and_folds(tmp_path):
+    """Nulls and -1 are no labels, 0 is an id; text that is no Unicode is the fault of its row."""
+    noted = {"label": [{"names": ["dog", "cat"], "_type": "ClassLabel"}]}
+    labels = ([1, None], [-1], None, [0], [0], [0])
+    rows = [
+        {"audio": encoded(str(n)), "label": label, "id": n, "fold": fold, "caption": "x"}
+        for n, (label, fold) in enumerate(zip(labels, (1, None, 3, -1, 2**40, 2), strict=True))
+    ]
+    found = rows_of(write_parquet(tmp_path / "a.parquet", rows, noted))
+    assert {row.id: (row.labels, row.fold, row.problem) for row in found} == {
+        "a.parquet/3": (("dog",), 0, "its fold is '-1'; expected a number from 1"),
+        "a.parquet/4": (("dog",), 0, f"its fold is '{2**40}'; expected a number from 1"),
+        "a.parquet/0": (("cat",), 1, ""),
+        "a.parquet/1": ((), 0, ""),
+        "a.parquet/2": ((), 3, ""),
+        "a.parquet/5": (("dog",), 2, ""),
+    }
+    texts = [b"rain", b"\xff\xfe", b"wind"]
+    audio = [encoded(str(n)) for n in range(3)]
+    columns = {"audio": audio, "caption": pyarrow.array(texts).cast(pyarrow.string(), safe=False)}
+    pq.write_table(pyarrow.table(columns), tmp_path / "b.parquet")
+    first, second, third = rows_of(tmp_path / "b.parquet")
+    assert "its row cannot be read" in first.problem and first.id == "b.parquet/2"
+    assert [row.captions["eng_Latn"] for row in (second, third)] == [("rain",), ("wind",)]
+
+
+def test_rows_of_equal_audio_join_their_labels_and_other_sets_have_other_recordings(tmp_path):
+    rows = [
+        {"audio": encoded("a"), "label": label, "caption": ""} for label in (None, "dog", "cat")
+    ]
+    [row] = rows_of(write_parquet(tmp_path / "one" / "train.parquet", rows))
+    assert (row.labels, row.problem) == (("dog", "cat"), "")
+    [other] = rows_of(
+        write_parquet(tmp_path / "two" / "train.parquet", [{**rows[1], "audio": encoded("b")}])
+    )
+    assert row.source != other.source
+
+
 def test_splits_are_told_by_file_or_folder(tmp_path):
     expected = {
         "data/train-00000-of-00002.parquet": "train",
@@ -107,6 +147,7 @@ def test_splits_are_told_by_file_or_folder(tmp_path):
     for name in expected:
         write_parquet(tmp_path / name, [row])
     (tmp_path / "._other.parquet").write_bytes(b"\0")
+    (tmp_path / "folder.parquet").mkdir()
     *shards, ignored = parquet(tmp_path, Options())
     assert {str(shard.path.relative_to(tmp_path)): shard.split for shard in shards} == expected
     assert [row.ignored for row in ignored] == [True]
@@ -125,6 +166,15 @@ def test_damage_is_counted_by_row(tmp_path):
     assert all("the file is damaged here" in entry["reason"] for entry in report["problems"])
 
 
+def test_checksums_of_pages_are_held_to(tmp_path):
+    rows = [{"audio": encoded("a"), "caption": "UNIQUE"}]
+    options = {"write_page_checksum": True, "compression": "none", "use_dictionary": False}
+    path = write_parquet(tmp_path / "a.parquet", rows, **options)
+    path.write_bytes(path.read_bytes().replace(b"UNIQUE", b"XNIQUE"))
+    [row] = rows_of(path)
+    assert "the file is damaged here" in row.problem
+
+
 def test_what_is_no_set_is_refused_before_anything_is_written(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [{"audio": encoded("a"), "year": 7}])
     with pytest.raises(DataError, match="has the columns audio, year; expected one of audio"):
@@ -133,6 +183,13 @@ def test_what_is_no_set_is_refused_before_anything_is_written(tmp_path):
     empty.mkdir()
     with pytest.raises(DataError, match=r"lists no clips; expected \.parquet files"):
         parquet(empty, Options())
+    columns = {
+        "audio": pyarrow.array([], pyarrow.binary()),
+        "caption": pyarrow.array([], pyarrow.string()),
+    }
+    pq.write_table(pyarrow.table(columns), path)
+    with pytest.raises(DataError, match="name no clips"):
+        prepared("parquet", path, tmp_path / "out")
     whole = write_parquet(path, [{"audio": encoded("a"), "caption": "x"}]).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cannot be read as Parquet .*is it whole"):

@@ -50,7 +50,7 @@ def test_clips_of_the_class_lose_every_tie():
 
 
 def test_the_bootstrap_repeats_clips():
-    """Each resample equals the measure of a set in which the drawn clips really are repeated."""
+    """Each resample, clip by clip from what was drawn; its copies are no hits of each other."""
     audio, text, positive = problem(clips=25, classes=5)
     estimate = bootstrap_mean_average_precision(
         rank_clips(audio, text, positive), seed=4, resamples=130
@@ -65,12 +65,23 @@ def test_the_bootstrap_repeats_clips():
                 continue
             precision = []
             for clip in drawn[positive[drawn, k]]:
-                above = scores[drawn, k] >= scores[clip, k]
-                precision.append(positive[drawn, k][above].mean())
+                above = drawn[(scores[drawn, k] >= scores[clip, k]) & (drawn != clip)]
+                precision.append(np.mean([*positive[above, k], True]))
             by_class.append(np.mean(precision))
         assert value == pytest.approx(100 * np.mean(by_class))
     whole = [plain(scores[:, k], positive[:, k]) for k in (0, 1, 2, 4)]
     assert estimate.value == pytest.approx(100 * np.nanmean(whole))
+
+
+def test_the_interval_holds_the_value():
+    """Of classes with few clips too, where copies that are hits of each other would raise it."""
+    for clips, classes in ((200, 200), (500, 200), (2_000, 50)):
+        rng = np.random.default_rng(clips)
+        audio, text = unit_rows(rng, clips, 16), unit_rows(rng, classes, 16)
+        label = np.argmax(audio @ text.T + 0.3 * rng.normal(size=(clips, classes)), axis=1)
+        ranking = rank_clips(audio, text, np.eye(classes, dtype=bool)[label])
+        value, resampled = bootstrap_mean_average_precision(ranking, seed=0, resamples=200)
+        assert abs(np.mean(resampled) - value) < np.std(resampled), (clips, classes)
 
 
 def test_labels_of_another_shape_are_refused():

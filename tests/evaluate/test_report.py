@@ -131,6 +131,16 @@ def test_validation_is_the_evaluation_without_intervals(evaluate, clips):
         assert table[direction] == {name: cell["value"] for name, cell in metrics.items()}
 
 
+def test_validation_leaves_out_clips_without_captions(clips):
+    captions = dict(clips.captions)
+    captions["zho_Hans"] = tuple(
+        () if i in (3, 7) else texts for i, texts in enumerate(captions["zho_Hans"])
+    )
+    holed = dataclasses.replace(clips, captions=captions)
+    rest = clips.select([i for i in range(len(clips)) if i not in (3, 7)])
+    assert validate(FakeEmbedder(), {}, holed) == validate(FakeEmbedder(), {}, rest)
+
+
 def test_entropy_and_its_interval_do_not_depend_on_the_order_of_the_clips(evaluate, clips):
     order = np.random.default_rng(0).permutation(len(clips))
     assert evaluate(clips.select(order))["entropy"] == evaluate(clips)["entropy"]

@@ -233,5 +233,44 @@ def test_a_full_disk_stops_with_one_line_and_loses_nothing(recipe, finished, sma
     assert_equal(states_of(disk / "run"), states_of(finished))
 
 
-def test_every_checkpoint_has_its_sums(finished):
+def test_a_checkpoint_has_its_sums_as_soon_as_it_has_its_name(finished, tmp_path):
     assert all((step / SUMS).is_file() for step in (finished / "checkpoints").iterdir())
+    with closing(Checkpoints(tmp_path, keep_last=9)) as checkpoints:
+        checkpoints.save(small_states(4), 1)
+        newest = tmp_path / "checkpoints" / "1"
+        deadline = time.monotonic() + 60
+        while not newest.is_dir():
+            assert time.monotonic() < deadline
+        assert (newest / SUMS).is_file()
+    shutil.rmtree(newest / "default" / "d")
+    with pytest.raises(RunError, match="1 is damaged: default/d/"):
+        Checkpoints(tmp_path, keep_last=9)
+
+
+def test_what_is_no_checkpoint_does_not_count(small):
+    (small / "checkpoints" / "12").write_text("")
+    (small / "checkpoints" / "notes").mkdir()
+    with closing(Checkpoints(small, keep_last=9, repair=True)) as checkpoints:
+        assert checkpoints.restore_newest(small_states(4))[0] == 2
+
+
+def test_a_folder_that_cannot_be_written_to_ends_training_at_once(recipe, finished, tmp_path):
+    """It becomes read-only under a training that has to make a checkpoint."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+    folder = workdir / "checkpoints"
+    mounts = [["mount", "--bind", folder, folder], ["mount", "-o", "remount,ro,bind", folder]]
+    if any(subprocess.run(mount, capture_output=True).returncode for mount in mounts):
+        pytest.skip("no file system can be mounted here")
+    try:
+        command = [sys.executable, "-m", "supclap_jax.cli", "train"]
+        command += [f"--config={tiny.PATH}:info_nce", f"--workdir={workdir}"]
+        command += [f"--config.data.path={recipe.data.path}", f"--config.eval_every={STEPS}"]
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, **streams)
+        line = process.stderr.readline()
+        assert "a checkpoint cannot be written" in line and "Read-only file system" in line
+        assert process.wait(timeout=10) == 6
+        assert process.stderr.read() == ""
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -84,9 +84,13 @@ def test_languages_of_the_evaluation_are_given(sets, bilingual, tmp_path, capsys
     assert (
         "clips have no captions in fra_Latn; they have them in eng_Latn" in capsys.readouterr().err
     )
-    out = tmp_path / "audiocaps.json"
+    out, classes = tmp_path / "audiocaps.json", tmp_path / "classes.txt"
     assert main([*evaluate, "--languages=eng_Latn", f"--json={out}"]) == 0
     assert json.loads(out.read_text())["clips"] == 3
+    classes.write_text("rain\n")
+    capsys.readouterr()
+    assert main([*evaluate, "--languages=eng_Latn", f"--classes={classes}"]) == 2
+    assert "are for clips with labels, and none of these has one" in capsys.readouterr().err
 
 
 def test_a_split_that_is_called_as_one_of_clotho_is_evaluated(bilingual, tmp_path):
