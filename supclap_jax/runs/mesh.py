@@ -51,14 +51,14 @@ def make_mesh(
 
 
 def mesh_at_hand(config: ConfigDict) -> Mesh:
-    """The mesh of a run, made of the devices that there are: to use a run elsewhere.
+    """The mesh of a run, to use it; where it is too large, one of all devices that are there.
 
-    As many of them share a copy of the states as `config.mesh.fsdp` asks for, if they are a divisor
-    of it and of the devices; all others hold copies.
+    In that, as many devices share a copy of the states as divide both `config.mesh.fsdp` and all.
     """
-    count = len(jax.devices())
-    fsdp = count if config.mesh.fsdp == -1 else math.gcd(config.mesh.fsdp, count)
-    return make_mesh(-1, count, fsdp)
+    try:
+        return make_mesh(config.mesh.data, 0, config.mesh.fsdp)
+    except ConfigError:
+        return make_mesh(-1, 0, math.gcd(config.mesh.fsdp, len(jax.devices())))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -85,6 +85,19 @@ def test_what_becomes_of_captions_and_long_clips_is_told(evaluate, runs, capsys)
     assert windows["retrieval"] != crop["retrieval"]
 
 
+def test_a_run_of_a_larger_mesh_is_evaluated_on_the_devices_at_hand(evaluate, runs, tmp_path):
+    _, here = evaluate()
+    large = shutil.copytree(runs / "1", tmp_path / "large")
+    config = json.loads((large / "config.json").read_text())
+    config["mesh"].update(data=16, fsdp=8)
+    (large / "config.json").write_text(json.dumps(config))
+    code, there = evaluate(f"--workdir={large}")
+    assert code == 0
+    for direction, metrics in there["retrieval"].items():
+        for name, cell in metrics.items():
+            assert cell["value"] == pytest.approx(here["retrieval"][direction][name]["value"])
+
+
 def test_another_data_folder(evaluate, soundscape, runs, tmp_path, capsys):
     other = shutil.copytree(soundscape, tmp_path / "other")
     path = other / "clotho_captions_evaluation.csv"

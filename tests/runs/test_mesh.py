@@ -11,7 +11,7 @@ from supclap_jax.config import default, set_variant
 from supclap_jax.errors import ConfigError
 from supclap_jax.runs import mesh as meshes
 from supclap_jax.runs.checkpoints import Checkpoints
-from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.mesh import make_mesh, mesh_at_hand, put_batch
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.step import make_train_step
 from tests.train.test_step import initial_states, make_batch, program
@@ -61,6 +61,17 @@ def test_eight_devices_hold_an_eighth_of_the_states(config):
         return step.compile().memory_analysis().argument_size_in_bytes
 
     assert argument_bytes(1, 8) <= argument_bytes(1, 1) / 7
+
+
+def test_a_run_is_used_on_the_devices_that_are_there(config, monkeypatch):
+    devices = jax.devices()
+    for data, fsdp, count, shape in (
+        (1, 1, 8, (1, 1)), (1, 8, 8, (1, 8)), (64, 8, 8, (1, 8)), (16, 16, 6, (3, 2)),
+        (2, 3, 4, (4, 1)), (1, 8, 1, (1, 1)), (-1, 4, 1, (1, 1)), (4, -1, 2, (2, 1)),
+    ):  # fmt: skip
+        config.mesh.update(data=data, fsdp=fsdp)
+        monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
+        assert mesh_at_hand(config).devices.shape == shape
 
 
 def test_a_checkpoint_of_one_mesh_continues_on_another(config, tmp_path):
