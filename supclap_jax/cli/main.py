@@ -12,6 +12,7 @@ errors, and all else where it is used, so that help comes at once and without th
 """
 
 import argparse
+import errno
 import importlib
 import importlib.metadata
 import os
@@ -44,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except UserError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        reason = error.strerror or str(error)
+        return _fail(
+            f"cannot read or write{where}: {reason}; see that it is there, yours and not full",
+            CannotWrite.exit_code if is_full else ConfigError.exit_code,
+        )
     except KeyboardInterrupt:
         return _fail("interrupted", 128 + signal.SIGINT)
     except ModuleNotFoundError as error:
@@ -63,6 +72,8 @@ def run_and_exit() -> NoReturn:
     After a write that failed it ends at once: Orbax's threads wait minutes for folders that do not
     come, and Python for its threads.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal may know ASCII alone
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,7 @@
 """Trains, then evaluates the best checkpoint and draws figures."""
 
 import argparse
+from contextlib import nullcontext
 
 from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of
 from supclap_jax.errors import CannotWrite
@@ -21,11 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    together = nullcontext()
     if options.distributed:
-        from supclap_jax.runs.processes import connect
+        from supclap_jax.runs.processes import connect, failing_together
 
         connect()
-    config = config_of(options)  # before the imports that take seconds
+        together = failing_together()
+    with together:
+        config = config_of(options)  # before the imports that take seconds
     from supclap_jax.evaluate.evaluation import evaluate_run
     from supclap_jax.train.loop import train
 

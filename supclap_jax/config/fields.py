@@ -39,11 +39,17 @@ from supclap_jax.config.conditions import (
 )
 from supclap_jax.losses import BASES
 
-COUNT = whole(1)
-POSITIVE = number(above=0)
-NON_NEGATIVE = number(0)
+COUNT = whole(1, most=10**9)
+STEPS = whole(0, most=10**9)
+SIZE = whole(1, most=2**17, why="what one device can hold")
+DEPTH = whole(1, most=1_000)
+PER_HOST = whole(1, most=1_024)
+POSITIVE = number(above=0, most=10**6)
+NON_NEGATIVE = number(0, most=10**6)
+RATE = number(above=0, most=100)
+TEMPERATURE = number(1e-4, most=1_000, why="so that logits stay finite")
 SHARE = number(0, below=1)
-RADIUS = number(0, why="a length")
+RADIUS = number(0, most=100, why="a length")
 
 
 class Field(NamedTuple):
@@ -73,7 +79,7 @@ FIELDS: dict[str, Field] = {
         whole(0, most=2**32 - 1, why="32 bits"),
     ),
     "total_steps": Field(10_000, "steps of training", COUNT),
-    "batch_size": Field(24, "pairs in one step, over all devices", COUNT),
+    "batch_size": Field(24, "pairs in one step, over all devices", whole(1, most=2**24)),
     "microbatch_size": Field(
         None,
         "pairs in the towers at a time, a divisor of `batch_size`; None: the batch",
@@ -84,7 +90,9 @@ FIELDS: dict[str, Field] = {
     ),
     "checkpoint_every": Field(1_000, "steps between checkpoints", COUNT, resumable=True),
     "log_every": Field(10, "steps between lines of metrics.jsonl", COUNT, resumable=True),
-    "keep_last": Field(2, "newest checkpoints kept, beside the best one", COUNT, resumable=True),
+    "keep_last": Field(
+        2, "newest checkpoints kept, beside the best one", whole(1, most=10**6), resumable=True
+    ),
     "keep_steps": Field(
         (),
         "steps with a checkpoint that is kept beside those, such as for branches",
@@ -111,7 +119,7 @@ FIELDS: dict[str, Field] = {
         choice("mean", "sum"),
     ),
     "loss.contraction": Field(
-        1.0, "factor of the gradient across the pull direction; 1: as it is", number()
+        1.0, "factor of the gradient across the pull direction; 1: as it is", number(-100, most=100)
     ),
     "loss.intra_modal": Field(
         0.0, "weight of InfoNCE within each modality, their mean", NON_NEGATIVE
@@ -147,25 +155,25 @@ FIELDS: dict[str, Field] = {
         choice("row", "summary"),
         PREDICTED_RADIUS,
     ),
-    "loss.svr.hidden": Field(64, "width of the MLP's two hidden layers", COUNT, PREDICTED_RADIUS),
+    "loss.svr.hidden": Field(64, "width of the MLP's two hidden layers", SIZE, PREDICTED_RADIUS),
     "loss.svr.activation": Field(
         "relu", "between the MLP's layers", choice("relu", "gelu", "tanh"), PREDICTED_RADIUS
     ),
     "loss.svr.detach": Field(
         True, "no gradient from the radius into its input", Flag(), PREDICTED_RADIUS
     ),
-    "temperature.initial": Field(0.07, "logits are similarity / temperature", POSITIVE),
+    "temperature.initial": Field(0.07, "logits are similarity / temperature", TEMPERATURE),
     "temperature.learned": Field(True, "whether the temperature is learned", Flag()),
     "temperature.minimum": Field(
-        0.01, "a learned temperature stays above", POSITIVE, LEARNED_TEMPERATURE
+        0.01, "a learned temperature stays above", TEMPERATURE, LEARNED_TEMPERATURE
     ),
     "temperature.initial_bias": Field(
-        -10.0, "where the learned bias of the logits starts", number(), BIAS
+        -10.0, "where the learned bias of the logits starts", number(-1_000, most=1_000), BIAS
     ),
     "audio.encoder": Field("ced", "architecture: ced, or one's own", Named()),
-    "audio.dim": Field(768, "width of its blocks", COUNT),
-    "audio.depth": Field(12, "number of its blocks", COUNT),
-    "audio.heads": Field(12, "heads of its attention", COUNT),
+    "audio.dim": Field(768, "width of its blocks", SIZE),
+    "audio.depth": Field(12, "number of its blocks", DEPTH),
+    "audio.heads": Field(12, "heads of its attention", SIZE),
     "audio.frozen": Field(False, "keep the encoder as it is (LiT); its projection learns", Flag()),
     "audio.dropout": Field(
         0.0, "share of activations left out at random in training", SHARE, TRAINED_AUDIO
@@ -174,27 +182,31 @@ FIELDS: dict[str, Field] = {
         0.0, "share of patches left out at random in training", SHARE, TRAINED_AUDIO
     ),
     "audio.time_masks": Field(
-        0, "SpecAugment: stretches of time blanked in training", whole(0), TRAINED_AUDIO
+        0, "SpecAugment: stretches of time blanked in training", STEPS, TRAINED_AUDIO
     ),
     "audio.time_mask_frames": Field(
-        100, "frames of 10 ms in the longest of them", COUNT, TIME_MASKS
+        100, "frames of 10 ms in the longest of them", SIZE, TIME_MASKS
     ),
     "audio.freq_masks": Field(
-        0, "SpecAugment: bands of frequency blanked in training", whole(0), TRAINED_AUDIO
+        0, "SpecAugment: bands of frequency blanked in training", STEPS, TRAINED_AUDIO
     ),
-    "audio.freq_mask_bins": Field(16, "mel bins in the widest of them", COUNT, FREQ_MASKS),
+    "audio.freq_mask_bins": Field(16, "mel bins in the widest of them", SIZE, FREQ_MASKS),
     "audio.target_length": Field(
         1_012, "frames of 10 ms encoded together; longer clips are split", COUNT
     ),
-    "audio.seconds": Field(10.0, "longer clips are cropped to this, shorter ones masked", POSITIVE),
+    "audio.seconds": Field(
+        10.0,
+        "longer clips are cropped to this, shorter ones masked",
+        number(above=0, most=86_400, why="a day"),
+    ),
     "audio.pretrained": Field(
         "", "weights of CED to start from: PATH or hf://OWNER/REPO/FILE", Text()
     ),
     "text.encoder": Field("sonar", "architecture: sonar, or one's own", Named()),
-    "text.dim": Field(1024, "width of its blocks", COUNT),
-    "text.depth": Field(24, "number of its blocks", COUNT),
-    "text.heads": Field(16, "heads of its attention", COUNT),
-    "text.ffn_dim": Field(8192, "width inside its MLPs", COUNT),
+    "text.dim": Field(1024, "width of its blocks", SIZE),
+    "text.depth": Field(24, "number of its blocks", DEPTH),
+    "text.heads": Field(16, "heads of its attention", SIZE),
+    "text.ffn_dim": Field(8192, "width inside its MLPs", SIZE),
     "text.frozen": Field(False, "keep the encoder as it is; its projection learns", Flag()),
     "text.dropout": Field(
         0.1, "share of activations left out at random in training", SHARE, TRAINED_TEXT
@@ -203,12 +215,12 @@ FIELDS: dict[str, Field] = {
         "", "a sentencepiece model, such as SONAR's; empty: learned from captions", Text()
     ),
     "text.vocab_size": Field(
-        8_000, "pieces, at least the tokenizer's; 256,000 with SONAR's", COUNT
+        8_000, "pieces, at least the tokenizer's; 256,000 with SONAR's", whole(1, most=2**24)
     ),
     "text.max_tokens": Field(
         64,
         "tokens of a caption, language tag and end included; longer ones are cut",
-        whole(3, why="the language's tag, one piece and the end"),
+        whole(3, most=2**17, why="the language's tag, one piece and the end"),
     ),
     "text.pretrained": Field(
         "", "weights of SONAR to start from; they need their `text.tokenizer`", Text()
@@ -216,7 +228,7 @@ FIELDS: dict[str, Field] = {
     "pretrained": Field(
         "", "or weights of both towers, projections and temperature, with ML-CLAP's names", Text()
     ),
-    "projection_dim": Field(1024, "dimensions of the common space", COUNT),
+    "projection_dim": Field(1024, "dimensions of the common space", SIZE),
     "compute_dtype": Field(
         "float32",
         "of what the encoders compute; parameters stay float32",
@@ -237,10 +249,8 @@ FIELDS: dict[str, Field] = {
         choice("none", "dots", "full"),
         resumable=True,
     ),
-    "optimizer.learning_rate": Field(5e-5, "peak, after the warm-up", POSITIVE),
-    "optimizer.warmup_steps": Field(
-        500, "steps from a learning rate of zero to the peak", whole(0)
-    ),
+    "optimizer.learning_rate": Field(5e-5, "peak, after the warm-up", RATE),
+    "optimizer.warmup_steps": Field(500, "steps from a learning rate of zero to the peak", STEPS),
     "optimizer.schedule": Field(
         "cosine",
         "after the warm-up: a cosine to zero, a constant, or that with a cooldown at the end (wsd)",
@@ -249,7 +259,7 @@ FIELDS: dict[str, Field] = {
     "optimizer.decay_steps": Field(
         2_000,
         "last steps, the cooldown; a tenth to a fifth of the run is usual",
-        whole(2, why="the first is at the peak"),
+        whole(2, most=10**9, why="the first is at the peak"),
         WSD,
     ),
     "optimizer.weight_decay": Field(0.0, "of matrices alone", NON_NEGATIVE),
@@ -265,11 +275,9 @@ FIELDS: dict[str, Field] = {
     "optimizer.scale.temperature": Field(
         1.0, "factor of the temperature, and the bias", NON_NEGATIVE
     ),
-    "radius_optimizer.learning_rate": Field(
-        1e-3, "peak, after the warm-up", POSITIVE, LEARNED_RADIUS
-    ),
+    "radius_optimizer.learning_rate": Field(1e-3, "peak, after the warm-up", RATE, LEARNED_RADIUS),
     "radius_optimizer.warmup_steps": Field(
-        100, "steps from a learning rate of zero to the peak", whole(0), LEARNED_RADIUS
+        100, "steps from a learning rate of zero to the peak", STEPS, LEARNED_RADIUS
     ),
     "radius_optimizer.weight_decay": Field(0.0, "of matrices alone", NON_NEGATIVE, LEARNED_RADIUS),
     "radius_optimizer.clip_norm": Field(
@@ -279,7 +287,7 @@ FIELDS: dict[str, Field] = {
         LEARNED_RADIUS,
     ),
     "branch.run": Field("", "folder of the run to start from; empty: from the beginning", Text()),
-    "branch.step": Field(0, "step of its checkpoint to start from", whole(0), BRANCH),
+    "branch.step": Field(0, "step of its checkpoint to start from", STEPS, BRANCH),
     "ema_decay": Field(0.0, "of a moving average of the parameters, such as 0.999; 0: none", SHARE),
     "data.path": Field(
         "",
@@ -310,9 +318,9 @@ FIELDS: dict[str, Field] = {
         "error", "what to do about unreadable audio", choice("error", "skip")
     ),
     "data.workers": Field(
-        1, "processes that decode audio; 0 decodes in threads", whole(0), resumable=True
+        1, "processes that decode audio; 0 decodes in threads", whole(0, most=1_024), resumable=True
     ),
-    "data.prefetch": Field(8, "batches kept ready by each worker", COUNT, resumable=True),
+    "data.prefetch": Field(8, "batches kept ready by each worker", PER_HOST, resumable=True),
     "data.time_shift": Field(
         False, "rotate training clips by a random share of their length", Flag()
     ),
@@ -323,7 +331,7 @@ FIELDS: dict[str, Field] = {
     ),
     "data.mixup": Field(0.0, "share of training clips mixed with another, captions joined", SHARE),
     "evaluate.batch_size": Field(
-        64, "clips, or captions, embedded at a time", COUNT, resumable=True
+        64, "clips, or captions, embedded at a time", SIZE, resumable=True
     ),
     "evaluate.long_audio": Field(
         "crop",
@@ -332,7 +340,10 @@ FIELDS: dict[str, Field] = {
         resumable=True,
     ),
     "evaluate.resamples": Field(
-        1_000, "resamples of the clips, for the bootstrap's intervals", COUNT, resumable=True
+        1_000,
+        "resamples of the clips, for the bootstrap's intervals",
+        whole(1, most=100_000),
+        resumable=True,
     ),
     "evaluate.ema": Field(
         True,
@@ -342,7 +353,7 @@ FIELDS: dict[str, Field] = {
         resumable=True,
     ),
     "profile.start": Field(10, "first step of the trace", COUNT, PROFILE, resumable=True),
-    "profile.steps": Field(0, "number of steps in it; 0: no trace", whole(0), resumable=True),
+    "profile.steps": Field(0, "number of steps in it; 0: no trace", STEPS, resumable=True),
     "compilation_cache": Field(
         "", "folder for compiled programs, so that a restart finds them", Text(), resumable=True
     ),

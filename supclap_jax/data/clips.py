@@ -42,6 +42,7 @@ class Clips:
       folds: of cross-validation, from 1, else 0; of a prepared set.
       digest: of a prepared set's content.
       seconds: the length of each clip; () where it is not known.
+      contents: a digest of each clip's file, or of its samples; () where it is not known.
       classes: all that the set's list names, also those of no clip; of a prepared set.
     """
 
@@ -52,6 +53,7 @@ class Clips:
     folds: tuple[int, ...] = ()
     digest: str = ""
     seconds: Sequence[float] = ()
+    contents: Sequence[bytes] = ()
     classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -89,6 +91,7 @@ class Clips:
             ids=pick(self.ids),
             folds=pick(self.folds),
             seconds=pick(self.seconds),
+            contents=pick(self.contents),
         )
 
     def some_captions(self, most: int) -> list[str]:
@@ -108,6 +111,12 @@ class Clips:
             size = str(path.stat().st_size)
             digest.update("\0".join([path.name, size, *texts, ""]).encode())
         return digest.hexdigest()
+
+    def audio_fingerprint(self) -> str:
+        """A digest of all sounds; "" where their contents are not known."""
+        if len(self.contents) != len(self):
+            return ""
+        return hashlib.sha256(b"".join(self.contents)).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,5 +160,8 @@ def without_bad_clips(clips: Clips, on_bad_clip: str, progress) -> tuple[Clips, 
     if len(bad) == len(clips):
         raise DataError(f"none of the {len(clips)} audio files can be used:{listed}{more}")
     good = [index for index, path in enumerate(clips.paths) if path not in bad]
-    lengths = tuple(found[index].seconds for index in good)
-    return dataclasses.replace(clips.select(good) if bad else clips, seconds=lengths), bad
+    told = {
+        "seconds": tuple(found[index].seconds for index in good),
+        "contents": tuple(found[index].digest for index in good),
+    }
+    return dataclasses.replace(clips.select(good) if bad else clips, **told), bad

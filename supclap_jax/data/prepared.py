@@ -174,6 +174,7 @@ class PreparedSplit(Sequence):
             captions={language: tuple(texts) for language, texts in captions.items()},
             classes=self._classes,
             seconds=self.index("duration"),
+            contents=[key.tobytes() for key in self.index("audio")],
             labels=tuple(labels),
             ids=tuple(ids),
             folds=tuple(folds),
@@ -190,6 +191,10 @@ class PreparedSplit(Sequence):
     def fingerprint(self) -> str:
         """A digest of all clips."""
         return self._digest
+
+    def audio_fingerprint(self) -> str:
+        """A digest of all sounds, from their keys."""
+        return hashlib.sha256(self.index("audio").tobytes()).hexdigest()
 
 
 class _Audio(Sequence):
@@ -240,8 +245,15 @@ class Mixture(Sequence):
 
     def fingerprint(self) -> str:
         """A digest of all clips of all sets."""
-        digests = "".join(split.fingerprint() for split in self.splits)
-        return hashlib.sha256(digests.encode()).hexdigest()
+        return _digest_of(split.fingerprint() for split in self.splits)
+
+    def audio_fingerprint(self) -> str:
+        """A digest of all sounds of all sets."""
+        return _digest_of(split.audio_fingerprint() for split in self.splits)
+
+
+def _digest_of(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def open_training(path: Path, mixture: Mapping[str, float], languages: Sequence[str]) -> Mixture:

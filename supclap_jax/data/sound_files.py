@@ -35,12 +35,14 @@ class Survey(NamedTuple):
       seconds: its length.
       peak: the highest magnitude.
       loudest: the channel of most energy.
+      digest: SHA-256 of the file.
     """
 
     frames: int
     seconds: float
     peak: float
     loudest: int
+    digest: bytes
 
 
 class Stream(soundfile.SoundFile):
@@ -78,7 +80,7 @@ def survey(audio: Path | bytes) -> Survey:
             raise BadAudio(container.problem)
         with _open(audio, container) as file:
             _check_properties(file)
-            return _decode_all(file, container)
+            return _decode_all(file, container)._replace(digest=hashlib.sha256(data).digest())
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", "") or "its format is not known"
         raise BadAudio(f"it cannot be decoded ({reason})") from None
@@ -174,7 +176,7 @@ def _decode_all(file: Stream, container: Container) -> Survey:
     if digest and bits and digest.digest() != container.digest:
         raise BadAudio("it is damaged: its samples are not those that its checksum is of")
     seconds, loudest = frames / file.samplerate, int(np.argmax(energy))
-    return Survey(frames, seconds, float(peak), loudest)
+    return Survey(frames, seconds, float(peak), loudest, b"")
 
 
 def _in_bits(block: np.ndarray, bits: int) -> bytes:

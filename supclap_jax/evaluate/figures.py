@@ -1,6 +1,5 @@
 """Figures of a training run, of a few test pairs and of zero-shot errors, written as PNG files."""
 
-import json
 import unicodedata
 import warnings
 from collections import defaultdict
@@ -15,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from supclap_jax.runs.metrics import read_lines
 
 DPI = 150
 LABEL_COLUMNS = 56
@@ -155,16 +156,13 @@ def confusion_figure(count: np.ndarray, names: Sequence[str], path: str | Path) 
 
 
 def read_curves(metrics_path: str | Path) -> dict[str, Curve]:
-    """Reads `metrics.jsonl` into one curve per key."""
+    """Reads `metrics.jsonl` into one curve per key, without what a kill cut off."""
     points: dict[str, dict[int, float]] = defaultdict(dict)
-    with open(metrics_path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                metrics = _parse_line(line, f"{metrics_path}:{number}")
-                step = metrics.pop("step")
-                for key, value in metrics.items():
-                    if isinstance(value, int | float):
-                        points[key][step] = value
+    for metrics in read_lines(Path(metrics_path)):
+        step = metrics.pop("step", None)
+        for key, value in metrics.items() if step is not None else ():
+            if isinstance(value, int | float):
+                points[key][step] = value
     return {
         key: Curve(np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
         for key, values in points.items()
@@ -338,13 +336,3 @@ def _save(figure: Figure, path: Path) -> Path:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=DPI, bbox_inches="tight")
     return path
-
-
-def _parse_line(line: str, place: str) -> dict:
-    try:
-        metrics = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error}.") from error
-    if not isinstance(metrics, dict) or "step" not in metrics:
-        raise ValueError(f'{place} must be a JSON object with "step", got {line.strip()[:80]}.')
-    return metrics

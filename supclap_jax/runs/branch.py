@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from supclap_jax.config import changed_keys
@@ -10,11 +9,10 @@ from supclap_jax.data.clips import Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.errors import ConfigError
 from supclap_jax.runs.health import CONFIG
-from supclap_jax.runs.optimizer import learning_rate
-from supclap_jax.runs.run import Run
+from supclap_jax.runs.optimizer import SCHEDULE, has_same_rates
+from supclap_jax.runs.run import Run, data_facts
 
 BRANCH = {"branch.run", "branch.step"}
-SCHEDULE = {"total_steps", "optimizer.schedule", "optimizer.decay_steps"}
 
 
 def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
@@ -35,7 +33,7 @@ def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture])
     trunk, step = Run(Path(config.branch.run)), config.branch.step
     check_configs(trunk.config, config)
     trunk.find_step(step)
-    trunk.check_data(clips_of_split)
+    trunk.check_data(data_facts(clips_of_split))
 
 
 def check_configs(theirs: ConfigDict, config: ConfigDict) -> None:
@@ -55,10 +53,7 @@ def check_configs(theirs: ConfigDict, config: ConfigDict) -> None:
             f"a branch of {trunk} cannot differ from it in {', '.join(sorted(others))}; set them "
             f"as in its {CONFIG}, or choose another branch.run"
         )
-    if not all(
-        np.array_equal(*(learning_rate(c, section)(np.arange(step)) for c in (theirs, config)))
-        for section in ("optimizer", "radius_optimizer")
-    ):
+    if not has_same_rates(theirs, config, step):
         raise ConfigError(
             f"{', '.join(sorted(changed))} give the steps up to branch.step {step} another "
             f"learning rate than they had in {trunk}; branch from a run with "

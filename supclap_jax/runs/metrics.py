@@ -54,17 +54,19 @@ def read_lines(path: Path) -> list[dict]:
     An empty list where there is no file.
     """
     found = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
-            found.append(json.loads(line))
-        except ValueError:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        found += [values] if isinstance(values, dict) else []
     return found
 
 
 def read_metrics(workdir: Path, last_step: float = math.inf) -> list[dict]:
     """The lines of `workdir/metrics.jsonl` up to a step."""
-    return [line for line in read_lines(workdir / "metrics.jsonl") if line["step"] <= last_step]
+    lines = read_lines(workdir / "metrics.jsonl")
+    return [line for line in lines if line.get("step", math.inf) <= last_step]
 
 
 LINE = ("loss", "gradient_norm", "clips_per_second", "step_seconds", "data_wait", "goodput")

@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from supclap_jax.models.dual_encoder import TOWERS, frozen_towers
 from supclap_jax.models.registry import encoders
+
+SCHEDULE = {"total_steps", "optimizer.schedule", "optimizer.decay_steps"}
 
 
 def learning_rate(config: ConfigDict, section: str = "optimizer") -> optax.Schedule:
@@ -137,3 +140,12 @@ def moving_average(average, params, step: jax.Array, decay: float):
     """
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), average, params)
+
+
+def has_same_rates(one: ConfigDict, other: ConfigDict, steps: int) -> bool:
+    """Whether two runs have the same learning rates, of both models, in their first `steps`."""
+    made = np.arange(steps)
+    return all(
+        np.array_equal(learning_rate(one, section)(made), learning_rate(other, section)(made))
+        for section in ("optimizer", "radius_optimizer")
+    )

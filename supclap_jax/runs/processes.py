@@ -1,15 +1,18 @@
 """Several processes that train together, on one machine or many, by JAX's distributed runtime."""
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from supclap_jax.console import console
-from supclap_jax.errors import ConfigError, Disconnected
+from supclap_jax.errors import ConfigError, DataError, Disconnected, UserError
 
 HEARTBEAT_TIMEOUT = 60  # seconds of silence after which a process counts as gone
 
@@ -49,6 +52,56 @@ def is_first() -> bool:
 def wait_for_all(place: str) -> None:
     """Returns when all processes have come to `place`, a name."""
     multihost_utils.sync_global_devices(place)
+
+
+@contextmanager
+def failing_together():
+    """What a user can mend in one process ends all, each with a line that says whose fault it is.
+
+    Raises:
+      UserError: of the block; or DataError, if it went well here and not in another process.
+    """
+    mine = None
+    try:
+        yield
+    except UserError as error:
+        mine = error
+    told = _gather("" if mine is None else str(mine))
+    if mine is not None:
+        raise mine
+    number = next((number for number, message in enumerate(told) if message), None)
+    if number is not None:
+        raise DataError(f"process {number} of {len(told)} cannot begin: {told[number]}")
+
+
+def check_same(facts: Mapping[str, str]) -> None:
+    """Compares facts with those of all other processes.
+
+    Args:
+      facts: what is compared, such as "the train clips" -> a digest.
+
+    Raises:
+      DataError: in all processes, where one has others; it says which, and what.
+    """
+    told = [json.loads(text) for text in _gather(json.dumps(facts))]
+    for number, theirs in enumerate(told):
+        for name in facts:
+            if theirs[name] != told[0][name]:
+                raise DataError(
+                    f"{name} of process {number} are not those of process 0; all {len(told)} need "
+                    "the same files, recipe and arguments"
+                )
+
+
+def _gather(text: str) -> list[str]:
+    """A text of every process, to all of them; at most 4 kB of each."""
+    if jax.process_count() == 1:
+        return [text]
+    mine = np.zeros(4096, np.uint8)
+    data = text.encode()[: mine.size]
+    mine[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = multihost_utils.process_allgather(mine)
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]
 
 
 @contextmanager

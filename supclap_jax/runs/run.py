@@ -1,5 +1,6 @@
 """A run: all that its folder holds, opened and restored here."""
 
+import hashlib
 import json
 import math
 from contextlib import closing
@@ -18,8 +19,10 @@ from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs import health
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import read_history
+from supclap_jax.runs.lock import LOCK
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.metrics import read_metrics
+from supclap_jax.runs.optimizer import SCHEDULE, has_same_rates
 from supclap_jax.runs.states import States, abstract_states
 from supclap_jax.runs.tokenizer import TOKENIZER, make_tokenizer
 
@@ -30,6 +33,7 @@ class Run:
     | in the folder | read by | written by |
     |---|---|---|
     | `config.json`, `data.json`, `tokenizer.model` | `config`, `tokenizer` | `claim` |
+    | `.lock` | | `lock.locked` |
     | `checkpoints/`, `damaged/` | `restore` | `checkpoints` |
     | `metrics.jsonl`, `tensorboard/` | `metrics` | `metrics.MetricsWriter` |
     | `history.jsonl` | `history` | `history.session` |
@@ -68,24 +72,45 @@ class Run:
 
         Raises:
           ConfigError: the folder holds a run of another config, or other files; or as
-            `make_tokenizer`.
-          DataError: clips or captions are others than when the run began.
+            `make_tokenizer`. Then it is left as it was.
+          DataError: clips or captions are others than when the run began; likewise.
         """
-        self._claim_config(config)
-        self._claim_data(clips_of_split)
+        self.check_claim(config, clips_of_split)
+        facts = data_facts(clips_of_split)
         path = self.workdir / TOKENIZER
-        if not path.is_file():
-            write_whole(path, make_tokenizer(config, clips_of_split["train"]))
+        tokenizer = None if path.is_file() else make_tokenizer(config, clips_of_split["train"])
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(self.workdir / health.CONFIG, configs.to_json(config))
+        if tokenizer is not None:
+            write_whole(path, tokenizer)
+        if not self._data.is_file():
+            facts[TOKENIZER] = hashlib.sha256(path.read_bytes()).hexdigest()
+            write_whole(self._data, json.dumps(facts, indent=2) + "\n")
 
-    def check_data(self, clips_of_split: dict[str, Clips | Mixture]) -> None:
-        """Raises DataError where clips or captions are others than when the run began."""
-        mine, theirs = _facts(clips_of_split), json.loads(self._data.read_text())
-        for split in clips_of_split:
-            name = splits.CLOTHO[split]
-            if mine[name] != theirs[name]:
+    def check_claim(self, config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
+        """Raises what `claim` would, but for a tokenizer that cannot be made; writes nothing."""
+        self._check_config(config)
+        if self._data.is_file():
+            self.check_data(data_facts(clips_of_split))
+
+    def check_data(self, facts: dict[str, dict]) -> None:
+        """Raises DataError where clips, captions or audio are others than when the run began.
+
+        Args:
+          facts: of `data_facts`.
+        """
+        begun = self._facts
+        for split, name in splits.CLOTHO.items():
+            mine, theirs = facts.get(name), begun.get(name)
+            if mine is None or theirs is None:
+                continue
+            is_other = any(mine[key] != theirs[key] for key in ("clips", "fingerprint"))
+            sounds = {mine["audio"], theirs.get("audio", "")} - {""}
+            if is_other or len(sounds) > 1:
+                what = "clips or captions" if is_other else "sounds"
                 raise DataError(
-                    f"the {split} clips or captions are not those that the run in {self.workdir} "
-                    f"began with ({theirs[name]['clips']} clips then, {mine[name]['clips']} now); "
+                    f"the {split} {what} are not those that the run in {self.workdir} "
+                    f"began with ({theirs['clips']} clips then, {mine['clips']} now); "
                     "restore them or begin another run"
                 )
 
@@ -94,13 +119,22 @@ class Run:
         """The run's own.
 
         Raises:
-          RunError: there is none, or no run.
+          RunError: there is none, or no run; or it is not the one that the run began with.
         """
         path = self.workdir / TOKENIZER
         vocab_size = self.config.text.vocab_size
         if not path.is_file():
             raise RunError(f"{self.workdir} holds no tokenizer ({path.name}); it was not begun")
-        return Tokenizer(path.read_bytes(), vocab_size)
+        model = path.read_bytes()
+        began_with = self._facts.get(TOKENIZER) if self._data.is_file() else None
+        try:
+            if began_with is None or hashlib.sha256(model).hexdigest() == began_with:
+                return Tokenizer(model, vocab_size)
+        except RuntimeError:  # of sentencepiece, which cannot read it
+            pass
+        raise RunError(
+            f"{path} is not the tokenizer that the run began with; restore it, or begin another run"
+        )
 
     def checkpoints(self, repair: bool = False) -> Checkpoints:
         """Its checkpoints, to be closed after use.
@@ -152,37 +186,58 @@ class Run:
         """Progress and health, as `health.status`. Raises RunError where there is no run."""
         return health.status(self.workdir)
 
-    def _claim_config(self, config: ConfigDict) -> None:
-        if self.exists:
-            changed = configs.changed_keys(self.config, config)
-            if changed:
+    def _check_config(self, config: ConfigDict) -> None:
+        if not self.exists:
+            others = [path for path in self.workdir.glob("*") if not is_unfinished(path)]
+            if any(path.name != LOCK for path in others):
                 raise ConfigError(
-                    f"{self.workdir} holds a run of another config, which differs in "
-                    f"{', '.join(changed)}; choose another --workdir, or set them as in "
-                    f"{self.workdir / health.CONFIG}"
+                    f"{self.workdir} is not empty and holds no run (no {health.CONFIG}); choose "
+                    "another --workdir"
                 )
-        elif self.workdir.is_dir() and not all(map(is_unfinished, self.workdir.iterdir())):
-            raise ConfigError(
-                f"{self.workdir} is not empty and holds no run (no {health.CONFIG}); choose "
-                "another --workdir"
+            return
+        theirs = self.config
+        changed = set(configs.changed_keys(theirs, config))
+        if changed <= SCHEDULE and has_same_rates(theirs, config, self._newest_step()):
+            return
+        message = (
+            f"{self.workdir} holds a run of another config, which differs in "
+            f"{', '.join(sorted(changed))}; choose another --workdir, or set them as in "
+            f"{self.workdir / health.CONFIG}"
+        )
+        if changed <= SCHEDULE:
+            message += (
+                ". Its learning rates so far would have been others; to train for longer, branch "
+                "from a checkpoint before they differ, with --config.branch.run and "
+                "--config.branch.step"
             )
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(self.workdir / health.CONFIG, configs.to_json(config))
+        raise ConfigError(message)
 
-    def _claim_data(self, clips_of_split: dict[str, Clips | Mixture]) -> None:
-        if self._data.is_file():
-            self.check_data(clips_of_split)
-        else:
-            write_whole(self._data, json.dumps(_facts(clips_of_split), indent=2) + "\n")
+    def _newest_step(self) -> int:
+        names = (path.name for path in (self.workdir / "checkpoints").glob("*"))
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    @property
+    def _facts(self) -> dict:
+        try:
+            facts = json.loads(self._data.read_text())
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
+            return facts
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self._data} cannot be read ({error}); restore it") from error
 
     @property
     def _data(self) -> Path:
         return self.workdir / "data.json"
 
 
-def _facts(clips_of_split: dict[str, Clips | Mixture]) -> dict[str, dict]:
-    """What `data.json` holds; there, the splits have Clotho's names."""
+def data_facts(clips_of_split: dict[str, Clips | Mixture]) -> dict[str, dict]:
+    """What `data.json` holds of the splits, by Clotho's names: number, and digests of all."""
     return {
-        splits.CLOTHO[split]: {"clips": len(clips), "fingerprint": clips.fingerprint()}
+        splits.CLOTHO[split]: {
+            "clips": len(clips),
+            "fingerprint": clips.fingerprint(),
+            "audio": clips.audio_fingerprint(),
+        }
         for split, clips in clips_of_split.items()
     }

@@ -1,13 +1,15 @@
 """Training: from a config and a folder to a trained model."""
 
+import hashlib
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from supclap_jax.config import flatten
 from supclap_jax.console import console
 from supclap_jax.data.batches import training_batches
 from supclap_jax.data.clips import Clips
@@ -15,7 +17,7 @@ from supclap_jax.data.opening import load_clips, load_training
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.data.text_counts import count_captions, told
-from supclap_jax.errors import DataError, Interrupted
+from supclap_jax.errors import DataError, Disconnected, Diverged, Interrupted
 from supclap_jax.evaluate.report import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
@@ -24,12 +26,14 @@ from supclap_jax.runs.branch import check_branch
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import session
 from supclap_jax.runs.initial_weights import check_weights
+from supclap_jax.runs.lock import locked
 from supclap_jax.runs.mesh import batch_sharding, make_mesh, put_batch
 from supclap_jax.runs.processes import (
+    check_same,
     ending_with_the_others,
+    failing_together,
     is_first,
     stop_signals,
-    wait_for_all,
 )
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import States, abstract_states, init_states, variables_of
@@ -37,8 +41,9 @@ from supclap_jax.runs.tokenizer import read_tokenizer
 from supclap_jax.train.meter import peak_memory
 from supclap_jax.train.profiler import Trace
 from supclap_jax.train.progress import Progress
-from supclap_jax.train.step import make_train_step
+from supclap_jax.train.step import Step, make_train_step
 
+OF_A_HOST = ("data.path", "compilation_cache")  # each may have its own
 CLIPS_COUNTED = 2_000  # of prepared sets, where each is a read of its audio too
 
 
@@ -55,13 +60,29 @@ def train(config: ConfigDict, workdir: Path) -> None:
       OSError: metrics cannot be written.
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
-    check_config(config)
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
-    train_step = make_train_step(config, mesh)
     run = Run(workdir)
-    clips, validation = _prepare(run, config, mesh)
+    with failing_together():
+        check_config(config)
+        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        train_step = make_train_step(config, mesh)
+        clips_of_split = _open(run, config, mesh)
+        run.check_claim(config, clips_of_split)
+    _check_same(config, clips_of_split)
+    with ExitStack() as held:
+        with failing_together():
+            if is_first():
+                held.enter_context(locked(workdir))
+                run.claim(config, clips_of_split)
+        _train(run, config, mesh, train_step, clips_of_split)
+
+
+def _train(
+    run: Run, config: ConfigDict, mesh: Mesh, train_step: Step, clips_of_split: dict
+) -> None:
+    """Trains in a folder that is this run's."""
+    clips, validation = clips_of_split["train"], clips_of_split["validation"]
     checkpoints = run.checkpoints(repair=True)
     start, states = _restore(checkpoints, config, mesh)
     _print_summary(config, states, clips, mesh)
@@ -80,15 +101,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
     with (
         closing(Progress(run, config, start)) as progress,
         closing(checkpoints),
-        closing(Trace(config, workdir)) as trace,
-        _session(workdir, start, mesh),
+        closing(Trace(config, run.workdir)) as trace,
+        _session(run.workdir, start, mesh),
         progress.bar,
         stop_signals() as stop,
         ending_with_the_others(),
     ):
         for step in range(start + 1, config.total_steps + 1):
             # 1. Draw the batch; its transfer starts.
-            with progress.waiting_for_data():
+            with progress.waiting_for_data(), _lost_worker_told(checkpoints, states, step - 1):
                 batch = put_batch(next(batches), mesh)
             # 2. Dispatch the step, which returns before it has run and transfers nothing.
             trace.before(step)
@@ -113,6 +134,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 raise Interrupted(
                     stopped_by, f"stopped after step {step}; the same command continues from there"
                 )
+    if int(states.dual.skipped) == config.total_steps:
+        raise Diverged(
+            f"none of the {config.total_steps} steps was finite, so all were skipped; lower "
+            "optimizer.learning_rate, or look at the data"
+        )
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     console.print(
         f"{config.total_steps - start} steps in {minutes} min {seconds} s, compilation, evaluation "
@@ -122,12 +148,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     )
 
 
-def _prepare(run: Run, config: ConfigDict, mesh: Mesh) -> tuple[Clips | Mixture, Clips]:
-    """Opens the data and makes the folder this run's, once nothing speaks against it.
-
-    Returns:
-      Training and validation clips.
-    """
+def _open(run: Run, config: ConfigDict, mesh: Mesh) -> dict[str, Clips | Mixture]:
+    """Opens the data of all splits; raises whatever speaks against a run with them."""
     # The evaluation clips are not used here, but their errors should show now, not after training.
     clips_of_split = {
         "train": load_training(config),
@@ -152,10 +174,18 @@ def _prepare(run: Run, config: ConfigDict, mesh: Mesh) -> tuple[Clips | Mixture,
         if config.text.tokenizer:
             read_tokenizer(config)
         check_weights(config, abstract_states(config, mesh).dual)
-    if is_first():
-        run.claim(config, clips_of_split)
-    wait_for_all("the folder is claimed")
-    return clips, validation
+    return clips_of_split
+
+
+def _check_same(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
+    """Raises DataError where the processes of a run have other settings or data."""
+    if jax.process_count() == 1:
+        return
+    settings = {key: value for key, value in flatten(config).items() if key not in OF_A_HOST}
+    facts = {"the settings": hashlib.sha256(repr(settings).encode()).hexdigest()}
+    for split, clips in clips_of_split.items():
+        facts[f"the {split} clips"] = f"{clips.fingerprint()} {clips.audio_fingerprint()}"
+    check_same(facts)
 
 
 def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[int, States]:
@@ -173,6 +203,22 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
     else:
         states = init_states(config, mesh)
     return start, states
+
+
+@contextmanager
+def _lost_worker_told(checkpoints: Checkpoints, states: States, step: int):
+    """Where a data worker is gone, such as for want of memory, what was trained is saved."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "worker" not in str(error).lower():
+            raise
+        if jax.process_count() == 1 and step not in checkpoints.steps():
+            checkpoints.save(states, step)
+        raise Disconnected(
+            f"a data worker is gone after step {step} ({str(error).splitlines()[0]}), perhaps for "
+            "want of memory; the same command continues, with fewer data.workers if need be"
+        ) from error
 
 
 def _print_counts(clips: Clips | Mixture, tokenizer: Tokenizer, max_tokens: int) -> None:

@@ -68,9 +68,9 @@ def test_overrides_keep_types():
         (
             "soundscape.py",
             ["--config.batch_size=0"],
-            "batch_size is 0; expected a whole number, at",
+            "batch_size is 0; expected a whole number, 1 to",
         ),
-        ("soundscape.py", ["--config.loss.svr.beta=-1"], "beta is -1.0; expected zero or more"),
+        ("soundscape.py", ["--config.loss.svr.beta=-1"], "beta is -1.0; expected 0 to 1,000,000"),
         ("soundscape.py", ["--config.audio.patch_out=1"], "patch_out is 1.0; expected at least 0 "),
         ("soundscape.py", ["--config.remat=all"], "remat is 'all'; expected one of none, dots"),
         ("soundscape.py", ["--config.data.languages=('eng',)"], "data.languages names 'eng'"),

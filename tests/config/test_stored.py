@@ -84,7 +84,10 @@ def test_fields_that_a_file_lacks_take_their_defaults(tmp_path):
         ('{"sed": 1}', "unknown config key 'sed'; the nearest known key is 'seed'"),
         ('{"loss": {"svr": 3}}', "unknown config key 'loss.svr'"),
         ('{"audio": {"dim": "x"}}', "audio.dim is 'x'; expected a whole number"),
-        ('{"temperature": {"initial": NaN}}', "temperature.initial is nan; expected a number"),
+        (
+            '{"temperature": {"initial": NaN}}',
+            "temperature.initial is nan; expected 0.0001 to",
+        ),
         ('{"loss": {"svr": {"alpha": 2.0}}}', "alpha is set to 2.0, but only a run with"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,3 +140,39 @@ def test_what_names_no_processes_is_refused(variables, message):
     assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fault", ["other caption", "no file"])
+def test_processes_with_other_data_end_with_one_line_each(fault, soundscape, tmp_path):
+    """Neither hangs, neither trains; both say which process and which split."""
+    other = shutil.copytree(soundscape, tmp_path / "other")
+    if fault == "no file":
+        (other / "validation" / "validation_00001.wav").unlink()
+    else:
+        path = other / "clotho_captions_validation.csv"
+        text = path.read_text()
+        path.write_text(text.replace(" a ", " one ", 1))
+        assert path.read_text() != text
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = []
+    for number, data in enumerate((soundscape, other)):
+        command = [sys.executable, "-m", "supclap_jax.cli", "train", "--distributed"]
+        command += [f"--config={ROOT}/tests/tiny.py:info_nce", f"--workdir={tmp_path / 'run'}"]
+        command += [f"--config.data.path={data}", "--config.mesh.data=-1"]
+        variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        variables |= {"JAX_PROCESS_ID": str(number), "JAX_NUM_CPU_DEVICES": "1"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, env=os.environ | variables, **streams))
+    for number, process in enumerate(processes):
+        _, errors = process.communicate(timeout=SECONDS)
+        lines = [line for line in errors.splitlines() if line.startswith("supclap: ")]
+        assert process.returncode == 2, errors
+        assert len(lines) == 1 and "Traceback" not in errors
+        if fault == "other caption":
+            assert "the validation clips of process 1 are not those of process 0" in lines[0]
+        else:
+            assert "validation_00001.wav" in lines[0]
+            assert ("process 1 of 2 cannot begin" in lines[0]) == (number == 0)
+    assert not (tmp_path / "run").exists()
