@@ -99,7 +99,9 @@ def split_sizes(clips: int, held_out: int | None = None) -> dict[str, int]:
 
     Of `clips` (at least 10) 70, 10 and 20 %; with `held_out` that many of the latter two each.
     """
-    require(clips >= 10, "clips", clips, "at least 10, so that no split is empty")
+    most = 10**7
+    expected = f"10, so that no split is empty, to {most:,}"
+    require(10 <= clips <= most, "clips", clips, expected)
     validation, evaluation = clips // 10, clips // 5
     if held_out is not None:
         expected = f"a number from 1 to {(clips - 1) // 2}, which leaves clips to train on"

@@ -13,7 +13,7 @@ from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips
 from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
 from supclap_jax.data.text_counts import TextCounts, count_captions, told
-from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.errors import CannotWrite, ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
 from supclap_jax.evaluate.per_clip import write_per_clip
@@ -32,6 +32,7 @@ from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.tokens import check_languages
 from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
 from supclap_jax.runs.processes import is_first
+from supclap_jax.runs.provenance import provenance
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import variables_of
 
@@ -83,6 +84,7 @@ def evaluate_run(
       ConfigError: options do not go together, or `out` cannot be written.
       RunError: as `Run.restore`.
       DataError: the data cannot be read, or differ from those of the run to compare with.
+      CannotWrite: the results, which are printed by then, cannot be written.
     """
     if evaluation.relevance and "dcase" not in evaluation.metric_styles:
         raise ConfigError("--relevance is only used by --metric-style=dcase; add that, or leave it")
@@ -116,6 +118,13 @@ def evaluate_run(
         "longer": count_longer(clips, run.config.audio.seconds),
         "long_audio": run.config.evaluate.long_audio,
     }
+    result["made_by"] = {
+        "run": str(workdir),
+        "data": str(run.config.data.path),
+        "split": evaluation.split,
+        "clips": clips.fingerprint(),
+        **provenance(run.config),
+    }
     if leaks is not None:
         result["trained_on"] = len(leaks)
     if other:
@@ -132,18 +141,18 @@ def evaluate_run(
     if not is_first():
         return
     _print(result, leaks, run.config)
-    written = []
-    if plain:
-        figures = workdir / "figures"
-        written += _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
-        write_per_clip(workdir, clips, scores)
-        written += training_figures(workdir / "metrics.jsonl", figures)
-    if examples:
-        written.append(similarity_figure(*examples, figures / "similarity.png"))
-    if out is not None:
-        written += _write(result, out, scores, out.with_suffix(".confusion.png"))
-    for path in written:
-        console.print(f"Written: {path}", soft_wrap=True)
+    try:
+        if plain:
+            figures = workdir / "figures"
+            _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
+            write_per_clip(workdir, clips, scores)
+            _tell(training_figures(workdir / "metrics.jsonl", figures))
+        if examples:
+            _tell([similarity_figure(*examples, figures / "similarity.png")])
+        if out is not None:
+            _write(result, out, scores, out.with_suffix(".confusion.png"))
+    except OSError as error:
+        raise CannotWrite(f"the results above cannot be written: {error}") from error
 
 
 class _Subject:
@@ -234,15 +243,21 @@ def _print(result: dict, leaks: list[tuple[str, str]] | None, config: ConfigDict
         )
 
 
-def _write(result: dict, path: Path, scores: Scores, figure: Path) -> list[Path]:
+def _tell(written: list[Path]) -> None:
+    for path in written:
+        console.print(f"Written: {path}", soft_wrap=True)
+
+
+def _write(result: dict, path: Path, scores: Scores, figure: Path) -> None:
     """The JSON file, and the confusion matrix where there is one."""
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    _tell([path])
     if scores.zero_shot is None or scores.zero_shot.classification is None:
-        return [path]
+        return
     figure.parent.mkdir(exist_ok=True)
     names = scores.zero_shot.names
     count = zero_shot.confusion(scores.zero_shot.classification, len(names))
-    return [path, confusion_figure(count, names, figure)]
+    _tell([confusion_figure(count, names, figure)])
 
 
 def _similarities(run: _Subject, clips: Clips) -> tuple[np.ndarray, list[str]] | None:

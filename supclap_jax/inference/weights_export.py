@@ -12,6 +12,7 @@ from supclap_jax.files import replacing
 from supclap_jax.models.pretrained import to_layout
 from supclap_jax.models.weight_files import SUFFIX
 from supclap_jax.models.weight_names import ML_CLAP_NAMES, layouts_named, tower_variables
+from supclap_jax.runs.provenance import provenance
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import variables_of
 
@@ -56,6 +57,8 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
             "producer": "supclap_jax",
             "step": str(step),
             "layout": layout.name,
+            "run": str(workdir),
+            **{name: value for name, value in provenance(config).items() if value},
             **{f"{tower}.heads": str(config[tower].heads) for tower in layout.heads},
         }
         path.parent.mkdir(parents=True, exist_ok=True)

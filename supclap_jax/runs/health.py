@@ -26,6 +26,15 @@ def config_file(workdir: Path) -> Path:
     return path
 
 
+def _settings(path: Path) -> dict:
+    """What is told of the config, which is not checked here."""
+    try:
+        values = json.loads(path.read_text())
+        return {name: int(values[name]) for name in ("log_every", "total_steps")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is no config of a run; restore it") from error
+
+
 def status(workdir: Path) -> dict:
     """Progress, last checkpoint and health of the run in `workdir`.
 
@@ -38,7 +47,7 @@ def status(workdir: Path) -> dict:
     Raises:
       RunError: there is no run.
     """
-    config = json.loads(config_file(workdir).read_text())
+    config = _settings(config_file(workdir))
     history = read_history(workdir)
     lines = read_metrics(workdir)
     steps = [line for line in lines if "loss" in line]

@@ -31,7 +31,8 @@ def session(workdir: Path, silent: bool = False, **facts):
 
 def read_history(workdir: Path) -> list[dict]:
     """Its lines in order, each with "time" in seconds since 1970 and "event", "start" or "end"."""
-    return read_lines(workdir / "history.jsonl")
+    lines = read_lines(workdir / "history.jsonl")
+    return [line for line in lines if "time" in line and "event" in line]
 
 
 def first_start(workdir: Path) -> float | None:

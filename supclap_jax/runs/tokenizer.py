@@ -49,8 +49,10 @@ def read_tokenizer(config: ConfigDict) -> bytes:
     model = find(source).read_bytes()
     try:
         pieces = Tokenizer(model, vocab_size).pieces
-    except RuntimeError as error:
-        raise ConfigError(f"text.tokenizer {source} is not a sentencepiece model") from error
+    except RuntimeError:
+        pieces = 0
+    if not pieces:
+        raise ConfigError(f"text.tokenizer {source} is not a sentencepiece model")
     if pieces > vocab_size or (vocab_size == SONAR_PIECES and pieces != vocab_size):
         raise ConfigError(
             f"text.tokenizer {source} has {pieces} pieces, but text.vocab_size is {vocab_size}; "

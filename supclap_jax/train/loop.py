@@ -35,6 +35,7 @@ from supclap_jax.runs.processes import (
     is_first,
     stop_signals,
 )
+from supclap_jax.runs.provenance import provenance
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import States, abstract_states, init_states, variables_of
 from supclap_jax.runs.tokenizer import read_tokenizer
@@ -102,7 +103,7 @@ def _train(
         closing(Progress(run, config, start)) as progress,
         closing(checkpoints),
         closing(Trace(config, run.workdir)) as trace,
-        _session(run.workdir, start, mesh),
+        _session(run.workdir, config, start, mesh),
         progress.bar,
         stop_signals() as stop,
         ending_with_the_others(),
@@ -234,7 +235,7 @@ def _print_counts(clips: Clips | Mixture, tokenizer: Tokenizer, max_tokens: int)
         console.print(line, soft_wrap=True)
 
 
-def _session(workdir: Path, start: int, mesh: Mesh):
+def _session(workdir: Path, config: ConfigDict, start: int, mesh: Mesh):
     return session(
         workdir,
         silent=not is_first(),
@@ -242,6 +243,7 @@ def _session(workdir: Path, start: int, mesh: Mesh):
         processes=jax.process_count(),
         devices=mesh.devices.size,
         platform=jax.devices()[0].platform,
+        **provenance(config),
     )
 
 

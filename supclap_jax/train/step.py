@@ -10,7 +10,8 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from supclap_jax.config.base_loss import base_loss
-from supclap_jax.losses import contract, forces, intra_modal, sharded, supclap
+from supclap_jax.errors import ConfigError
+from supclap_jax.losses import BaseLoss, contract, forces, intra_modal, sharded, supclap
 from supclap_jax.losses.similarity import similarity
 from supclap_jax.models.dual_encoder import clip_temperature
 from supclap_jax.models.radius import make_radius_model
@@ -74,6 +75,8 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     svr = config.loss.svr
     options = {"base": base_loss(config), "same_id": config.loss.same_id}
     options["over_directions"] = config.loss.reduction
+    if not isinstance(options["base"], BaseLoss):
+        _try(options["base"], config.loss.base)
     if svr.radius != "none":
         options |= {name: svr[name] for name in ("direction", "alpha", "beta", "bound")}
     factor, intra_weight = config.loss.contraction, config.loss.intra_modal
@@ -112,6 +115,18 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     out_specs = (everywhere, (everywhere, split))
     tiled = partial(loss, block_size=config.loss.block_size)
     return sharded(tiled, mesh, AXES, out_specs=out_specs)
+
+
+def _try(function: Callable, name: str) -> None:
+    """Raises ConfigError where a user's loss cannot be called, before anything is begun."""
+    rows, scale = jax.ShapeDtypeStruct((4, 8), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    try:
+        jax.eval_shape(function, rows, rows, scale)
+    except Exception as error:  # it may raise any kind
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"loss.base {name} fails for queries and keys [4, 8]: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def make_train_step(config: ConfigDict, mesh: Mesh) -> Step:

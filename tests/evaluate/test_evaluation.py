@@ -1,11 +1,14 @@
 """`supclap evaluate` on trained runs: other data, prompts, styles, and against another run."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
+import supclap_jax
 from supclap_jax.cli.main import main
 from supclap_jax.data.clotho import read_clotho
 from tests import tiny
@@ -51,8 +54,15 @@ def test_the_plain_evaluation_goes_into_the_folder_of_the_run(evaluate, runs, tm
     assert report == json.loads((runs / "1" / "evaluation.json").read_text())
     assert list(report) == [
         "step", "clips", "captions", "retrieval", "entropy", "per_language", "languages",
-        "zero_shot", "texts", "audio",
+        "zero_shot", "texts", "audio", "made_by",
     ]  # fmt: skip
+    made_by = report["made_by"]
+    config = (runs / "1" / "config.json").read_bytes()
+    assert made_by["config"] == hashlib.sha256(config).hexdigest()
+    assert made_by["supclap_jax"] == supclap_jax.__version__
+    assert (made_by["run"], made_by["split"]) == (str(runs / "1"), "test")
+    started = json.loads((runs / "1" / "history.jsonl").read_text().splitlines()[0])
+    assert started["jax"] == made_by["jax"] == jax.__version__
     assert (runs / "1" / "figures" / "confusion.png").is_file() == bool(report["zero_shot"])
     assert (tmp_path / "report.confusion.png").is_file() == bool(report["zero_shot"])
 
@@ -67,6 +77,7 @@ def test_options_leave_the_folder_of_the_run_alone(evaluate, runs, tmp_path, cap
     assert code == 0
     assert contents(runs) == before
     assert list(report.pop("metric_styles")) == ["laion", "cacophony", "dcase"]
+    assert report.pop("made_by").keys() == plain.pop("made_by").keys()
     assert report == plain
     assert "DCASE 2025: 40 queries" in capsys.readouterr().out
 
@@ -96,6 +107,18 @@ def test_a_run_of_a_larger_mesh_is_evaluated_on_the_devices_at_hand(evaluate, ru
     for direction, metrics in there["retrieval"].items():
         for name, cell in metrics.items():
             assert cell["value"] == pytest.approx(here["retrieval"][direction][name]["value"])
+
+
+def test_a_folder_that_cannot_be_written_to_loses_only_the_files(runs, tmp_path, capsys):
+    """The tables are printed, then a line says what is wrong."""
+    workdir = shutil.copytree(runs / "1", tmp_path / "run")
+    (workdir / "evaluation.json").unlink()
+    (workdir / "evaluation.json").mkdir()
+    capsys.readouterr()
+    assert main(["evaluate", f"--workdir={workdir}"]) == 6
+    out, err = capsys.readouterr()
+    assert "Retrieval: 8 clips" in out
+    assert "the results above cannot be written" in err and err.count("\n") == 1
 
 
 def test_another_data_folder(evaluate, soundscape, runs, tmp_path, capsys):
