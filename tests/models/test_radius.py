@@ -52,7 +52,6 @@ def test_starts_at_the_initial_radius_in_its_directions(model, direction, names)
 
 
 @pytest.mark.parametrize("model", [StaticRadius, DynamicRadius])
-@pytest.mark.parametrize("model", [StaticRadius, DynamicRadius])
 def test_bounded_radii_start_at_a_share_and_stay_within_the_distance(model):
     model = model(initial_radius=0.25, bounded=True)
     radii, variables = model.init_with_output(jax.random.key(0), random_similarity(5))

@@ -101,6 +101,7 @@ def assert_same_run(workdir, undisturbed):
     mine, theirs = (
         json.loads((folder / "evaluation.json").read_text()) for folder in (workdir, undisturbed)
     )
+    assert mine.pop("made_by")["config"] == theirs.pop("made_by")["config"]
     assert mine == theirs
 
 
