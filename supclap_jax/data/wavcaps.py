@@ -26,7 +26,8 @@ def wavcaps(folder: Path, options: Options) -> list[Shard]:
     `{SUBSET: [id, ...]}`, with "AudioSet" for AudioSet_SL, or a list for all subsets.
     """
     template = options.template or "{subset}/{stem}.flac"
-    lists, ignored = without_clutter(folder.rglob("*.json"))
+    found = (path for path in folder.rglob("*.json") if not _is_ours(path))
+    lists, ignored = without_clutter(found)
     own = [path for path in lists if path.name.startswith("blacklist")]
     lists = [path for path in lists if path not in own]
     blacklists = [*own, *options.blacklists]
@@ -62,6 +63,14 @@ def wavcaps(folder: Path, options: Options) -> list[Shard]:
                 )
             )
     return not_empty(in_shards("train", rows), folder, "JSON lists of clips")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is of a prepared set, which may lie in the folder of its source."""
+    return any(
+        (parent / "dataset_info.json").is_file() or parent.suffix == ".incomplete"
+        for parent in path.parents
+    )
 
 
 def _read_blacklists(folder: Path, paths: list[Path]) -> dict[tuple[str, str], str]:

@@ -216,6 +216,16 @@ def test_wavcaps_blacklists_are_of_their_subset(tmp_path):
         shards_of("wavcaps", source)
 
 
+def test_a_set_may_be_prepared_into_its_source_again(tmp_path):
+    source = published.wavcaps(tmp_path / "in")
+    first = prepared("wavcaps", source, source / "out")
+    assert prepared("wavcaps", source, source / "out") == first
+    (source / "more.incomplete").mkdir()
+    (source / "more.incomplete" / "excluded.json").write_text("{}")
+    again = prepared("wavcaps", source, source / "again")
+    assert again["splits"] == first["splits"]
+
+
 @pytest.mark.parametrize("name", ["a b.wav", "quo\"te's.wav", "new\nline.wav", "été 雨.wav"])
 def test_odd_names(name, tmp_path):
     write_sound(tmp_path / "in" / name)
