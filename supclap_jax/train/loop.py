@@ -2,7 +2,9 @@
 
 import hashlib
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -110,7 +112,8 @@ def _train(
     ):
         for step in range(start + 1, config.total_steps + 1):
             # 1. Draw the batch; its transfer starts.
-            with progress.waiting_for_data(), _lost_worker_told(checkpoints, states, step - 1):
+            saving = partial(_save_alone, progress, checkpoints, states, step - 1)
+            with progress.waiting_for_data(), _lost_worker_told(step - 1, saving):
                 batch = put_batch(next(batches), mesh)
             # 2. Dispatch the step, which returns before it has run and transfers nothing.
             trace.before(step)
@@ -206,16 +209,22 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
     return start, states
 
 
+def _save_alone(progress: Progress, checkpoints: Checkpoints, states: States, step: int) -> None:
+    """Metrics and a checkpoint after `step`, where no other process has to take part."""
+    progress.finish()
+    if jax.process_count() == 1 and step not in checkpoints.steps():
+        checkpoints.save(states, step)
+
+
 @contextmanager
-def _lost_worker_told(checkpoints: Checkpoints, states: States, step: int):
+def _lost_worker_told(step: int, save: Callable[[], None]):
     """Where a data worker is gone, such as for want of memory, what was trained is saved."""
     try:
         yield
     except RuntimeError as error:
         if "worker" not in str(error).lower():
             raise
-        if jax.process_count() == 1 and step not in checkpoints.steps():
-            checkpoints.save(states, step)
+        save()
         raise Disconnected(
             f"a data worker is gone after step {step} ({str(error).splitlines()[0]}), perhaps for "
             "want of memory; the same command continues, with fewer data.workers if need be"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from supclap_jax.cli.main import main
 from supclap_jax.errors import RunError
 from supclap_jax.runs.checkpoints import SUMS, Checkpoints
 from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import States, abstract_states
 from supclap_jax.train.loop import train
@@ -245,6 +247,33 @@ def test_a_checkpoint_has_its_sums_as_soon_as_it_has_its_name(finished, tmp_path
     shutil.rmtree(newest / "default" / "d")
     with pytest.raises(RunError, match="1 is damaged: default/d/"):
         Checkpoints(tmp_path, keep_last=9)
+
+
+def test_a_killed_data_worker_costs_no_step(recipe, tmp_path):
+    """As for want of memory: a checkpoint of all that was trained, a line, a code to requeue on."""
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "supclap_jax.cli", "train", f"--workdir={workdir}"]
+    command += [f"--config={tiny.PATH}:info_nce", f"--config.data.path={recipe.data.path}"]
+    command += ["--config.data.workers=1", "--config.total_steps=100000"]
+    command += ["--config.checkpoint_every=100000", "--config.eval_every=100000"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **streams) as process:
+        deadline = time.monotonic() + 300
+        while not read_metrics(workdir):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = " ".join(path.read_text() for path in threads).split()
+        programs = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+        (worker,) = (pid for pid, program in programs.items() if "spawn_main" in program)
+        os.kill(worker, signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5, errors
+    told = [line for line in errors.splitlines() if line.startswith("supclap: ")]
+    assert len(told) == 1 and "Traceback" not in errors
+    step = int(told[0].split("is gone after step ")[1].split(" ")[0])
+    assert (workdir / "checkpoints" / str(step) / SUMS).is_file()
+    assert read_metrics(workdir)[-1]["step"] == step
 
 
 def test_what_is_no_checkpoint_does_not_count(small):
