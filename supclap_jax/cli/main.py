@@ -72,11 +72,12 @@ def run_and_exit() -> NoReturn:
     After a write that failed it ends at once: Orbax's threads wait minutes for folders that do not
     come, and Python for its threads.
     """
-    for stream in (sys.stdout, sys.stderr):
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream]  # none where it is closed
+    for stream in streams:
         stream.reconfigure(errors="replace")  # a terminal may know ASCII alone
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in streams:
+        stream.flush()
     if code == CannotWrite.exit_code:
         os._exit(code)
     sys.exit(code)

@@ -1,5 +1,6 @@
 """What all commands share: they are found, their help, exit codes, and what a bare install says."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -185,3 +186,14 @@ def test_the_extra_of_every_dependency_is_known():
     assert extra_with("apache_beam") == "beam"
     for name in ("jax", "supclap_jax.losses", "train", ""):
         assert extra_with(name) is None
+
+
+def test_output_may_be_closed_or_know_ascii_alone(tmp_path):
+    """A missing run is code 2 in both; its name, which ASCII lacks, is no error of its own."""
+    command = [sys.executable, "-m", "supclap_jax.cli", "status", f"--workdir={tmp_path / 'ü→'}"]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    assert subprocess.run(closed, stderr=subprocess.DEVNULL, timeout=300).returncode == 2
+    ascii_alone = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = subprocess.run(command, env=ascii_alone, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 2
+    assert "holds no run" in told.stderr and "Traceback" not in told.stderr
