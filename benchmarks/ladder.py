@@ -1,6 +1,6 @@
 """Whether what SVR gains over InfoNCE grows with size and with data, from the runs of a ladder.
 
-    supclap sweep configs/sweeps/ladder.py --out=runs/ladder --jobs=2
+    supclap sweep ladder --out=runs/ladder --jobs=2
     python benchmarks/ladder.py runs/ladder --out=benchmarks/results/ladder
 
 A gain is the entropy of InfoNCE less that of the same size, budget and seed with SVR, in nats, the

@@ -76,7 +76,7 @@ def main():
         )
         / (INTERVAL * step),
     }
-    table = Table(title="configs/soundscape.py:dynamic, batch 32")
+    table = Table(title="soundscape:dynamic, batch 32")
     table.add_column("")
     table.add_column("", justify="right")
     table.add_row("compiled step, ms", f"{1e3 * step:.1f}")

@@ -1,13 +1,13 @@
 """SupCLAP on AudioCaps with the paper's hyperparameters: CED-Base, SONAR, batch 24, 10 epochs.
 
-`configs/audiocaps.py:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
+`audiocaps:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
 siglip_static or siglip_dynamic.
 
-`configs/audiocaps.py:smoke` is the same model for three steps of batch 4, to see that it fits and
+`audiocaps:smoke` is the same model for three steps of batch 4, to see that it fits and
 runs: 13 GiB of memory and under two minutes on two CPU cores. Make its data first:
 
     supclap synthesize --out=runs/smoke_data --clips=20 --seconds=10
-    supclap train --config=configs/audiocaps.py:smoke --workdir=runs/smoke
+    supclap train --config=audiocaps:smoke --workdir=runs/smoke
 """
 
 from supclap_jax.config import default, set_variant

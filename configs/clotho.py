@@ -1,6 +1,6 @@
 """SupCLAP on Clotho with the paper's hyperparameters: CED-Base, SONAR, batch 24, 10 epochs.
 
-`configs/clotho.py:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
+`clotho:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
 siglip_static or siglip_dynamic.
 """
 

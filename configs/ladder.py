@@ -1,6 +1,6 @@
 """Sizes of one family, for scaling laws: width alone grows, and the learning rate falls with it.
 
-`configs/ladder.py:SIZE,VARIANT`; SIZE is tiny, mini, small or base, the sizes of CED, or w16, w32,
+`ladder:SIZE,VARIANT`; SIZE is tiny, mini, small or base, the sizes of CED, or w16, w32,
 w48, w80 or w144 for the soundscape, 57-fold in the encoders' parameters; VARIANT is as in
 configs/soundscape.py, by default dynamic. The text encoder has the width and depth of the audio
 encoder. configs/sweeps/ladder.py trains them all. For the soundscape make the data first, enough

@@ -2,7 +2,7 @@
 
 For a TPU v5e slice of 256 chips; see what another one would take with
 
-    supclap plan --config=configs/pretrain.py --topology=v5e:16x16
+    supclap plan --config=pretrain --topology=v5e:16x16
 
 `data.path` or `data.mixture` name the prepared sets, `total_steps` how long: the default is a
 billion clips.

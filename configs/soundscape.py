@@ -1,6 +1,6 @@
 """The embedded soundscape data set with small encoders: minutes on a laptop.
 
-`configs/soundscape.py:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
+`soundscape:VARIANT`; VARIANT is info_nce, static, dynamic (the default), siglip,
 siglip_static or siglip_dynamic. Make the data first:
 
     supclap synthesize --out=runs/soundscape --clips=5000

@@ -3,7 +3,7 @@
 # When one process dies, the others end by themselves. SIGTERM and Ctrl-C go to all. On a machine with
 # GPUs, process i takes the i-th.
 #
-#   bash launch/local.sh 2 train --config=configs/soundscape.py:dynamic --workdir=runs/two \
+#   bash launch/local.sh 2 train --config=soundscape:dynamic --workdir=runs/two \
 #       --config.data.path=runs/soundscape
 set -euo pipefail
 if [[ ! ${1:-} =~ ^[1-9][0-9]*$ || $# -lt 2 ]]; then

@@ -9,5 +9,5 @@ source launch/setup.sh
 data=runs/soundscape
 workdir=runs/quickstart
 supclap synthesize --out="$data" --clips=5000
-supclap train --config=configs/soundscape.py:dynamic --workdir="$workdir" \
+supclap train --config=soundscape:dynamic --workdir="$workdir" \
     --config.data.path="$data" "$@"

@@ -3,7 +3,7 @@
 # Workdir and data lie where every worker can read and write, such as a mounted Filestore share. The same
 # command after a preemption continues the run.
 #
-#   bash launch/tpu_vm.sh [--dry-run] NAME ZONE --config=configs/pretrain.py --workdir=/shared/runs/one
+#   bash launch/tpu_vm.sh [--dry-run] NAME ZONE --config=pretrain --workdir=/shared/runs/one
 set -euo pipefail
 run=()
 [[ ${1:-} == --dry-run ]] && run=(print) && shift

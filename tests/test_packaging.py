@@ -2,8 +2,11 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -94,6 +97,49 @@ def test_what_is_declared_is_pinned():
 def test_accelerators_bring_all_that_trains():
     for extra in ("tpu", "cuda12", "cuda13", "beam", "test"):
         assert "supclap_jax[train]" in PROJECT["optional-dependencies"][extra]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that holds what is in the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(ROOT / "supclap_jax", source / "supclap_jax", symlinks=True)
+    shutil.copytree(ROOT / "configs", source / "configs")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    shutil.rmtree(source)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_all_python_files_are_in_the_wheel(installed):
+    for source, target in [("supclap_jax", "supclap_jax"), ("configs", "supclap_jax/recipes")]:
+        files = {path.relative_to(ROOT / source) for path in (ROOT / source).rglob("*.py")}
+        found = {
+            path.relative_to(installed / target) for path in (installed / target).rglob("*.py")
+        }
+        assert files <= found
+
+
+def test_recipes_and_sweeps_are_found_by_name_after_an_installation(installed, tmp_path):
+    program = """
+from pathlib import Path
+from supclap_jax.config import read_config
+from supclap_jax.experiments.sweep_file import read_sweep
+print(read_config("soundscape:static", []).loss.svr.radius, len(read_sweep("variants", Path())))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["static", "15"], ran.stderr
 
 
 def test_one_version_is_told_everywhere():

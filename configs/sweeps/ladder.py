@@ -1,7 +1,7 @@
 """Sizes by budgets that double by variants: the runs of a scaling law, by trunks and cooldowns.
 
-    supclap sweep configs/sweeps/ladder.py:soundscape,2 --out=runs/ladder --jobs=2
-    supclap sweep configs/sweeps/ladder.py:ced --out=runs/ced --dry-run --topology=v5e:2x4
+    supclap sweep ladder:soundscape,2 --out=runs/ladder --jobs=2
+    supclap sweep ladder:ced --out=runs/ced --dry-run --topology=v5e:2x4
 
 Each size and variant is trained once at a constant rate; every budget branches from that run and
 cools down over its last fifth. The argument is soundscape, the default, or ced, see
@@ -30,7 +30,7 @@ def get_sweep(argument="soundscape"):
 
 
 def trunk_and_branches(size, variant, seed, budgets):
-    recipe, name = f"configs/ladder.py:{size},{variant}", f"{size}-{variant}-{seed}"
+    recipe, name = f"ladder:{size},{variant}", f"{size}-{variant}-{seed}"
     longest = budgets[-1] - cooldown(budgets[-1])
     changes = {"seed": seed, "optimizer.schedule": "constant", "total_steps": longest}
     yield SweepRun(f"{name}-trunk", recipe, changes)

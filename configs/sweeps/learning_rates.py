@@ -1,6 +1,6 @@
 """Learning rates at a small and a large size of configs/ladder.py: is its rule right?
 
-    supclap sweep configs/sweeps/learning_rates.py --out=runs/learning_rates --jobs=2
+    supclap sweep learning_rates --out=runs/learning_rates --jobs=2
     supclap compare runs/learning_rates --by=optimizer.learning_rate
 
 The best rate of a size should be none of the ends, and that of the rule.
@@ -21,4 +21,4 @@ def get_sweep():
                 "optimizer.decay_steps": STEPS // 5,
                 "total_steps": STEPS,
             }
-            yield SweepRun(f"{size}-{rate:g}", f"configs/ladder.py:{size},info_nce", changes)
+            yield SweepRun(f"{size}-{rate:g}", f"ladder:{size},info_nce", changes)

@@ -1,8 +1,8 @@
 """Does SVR help from scratch, and is it the contraction, more negatives, or just size?
 
     supclap synthesize --out=runs/soundscape --clips=5000
-    supclap sweep configs/sweeps/study_scratch.py --out=runs/study_scratch --jobs=2
-    supclap sweep configs/sweeps/study_scratch.py:3,info_nce,intra_modal --out=runs/few
+    supclap sweep study_scratch --out=runs/study_scratch --jobs=2
+    supclap sweep study_scratch:3,info_nce,intra_modal --out=runs/few
 
 Every cell with five seeds, seed by seed. Arguments are the number of seeds and cells to leave all
 others out.
@@ -47,4 +47,4 @@ def get_sweep(argument="5"):
             recipe, changes = CELLS[name]
             changes = {"seed": seed, "total_steps": STEPS, "eval_every": 100, **changes}
             changes["keep_steps"] = (100, 400, STEPS)
-            yield SweepRun(f"{name}-{seed}", f"configs/soundscape.py:{recipe}", changes)
+            yield SweepRun(f"{name}-{seed}", f"soundscape:{recipe}", changes)

@@ -1,7 +1,7 @@
 """Every variant of the loss with three seeds, on the soundscape: what SVR adds.
 
     supclap synthesize --out=runs/soundscape --clips=5000
-    supclap sweep configs/sweeps/variants.py --out=runs/variants
+    supclap sweep variants --out=runs/variants
     supclap compare runs/variants --by=loss.svr.radius --baseline=none
 
 An argument gives the number of seeds.
@@ -18,6 +18,6 @@ def get_sweep(seeds=3):
         for variant in VARIANTS:
             yield SweepRun(
                 f"{variant}-{seed}",
-                f"configs/soundscape.py:{variant}",
+                f"soundscape:{variant}",
                 {"seed": seed, "total_steps": STEPS, "eval_every": STEPS // 3},
             )

@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """A recipe and overrides of its fields, of which `config_of` makes the config."""
-    parser.add_argument("--config", required=True, help="recipe, FILE.py or FILE.py:argument")
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="recipe: FILE.py or the name of one of ours, and :argument",
+    )
     parser.add_argument(
         "--config.KEY",
         dest="overrides",

@@ -7,7 +7,7 @@ from supclap_jax.cli.arguments import add_recipe, config_of
 from supclap_jax.errors import DoesNotFit
 from supclap_jax.files import path_of
 
-EXAMPLE = "supclap plan --config=configs/pretrain.py --topology=v5e:16x16\n"
+EXAMPLE = "supclap plan --config=pretrain --topology=v5e:16x16\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,14 +15,18 @@ from supclap_jax.errors import CannotWrite, ConfigError
 from supclap_jax.files import path_of
 
 EXAMPLE = """\
-supclap sweep configs/sweeps/variants.py --out=runs/variants --dry-run
-supclap sweep configs/sweeps/variants.py --out=runs/variants
-supclap sweep configs/sweeps/variants.py --out=runs/variants --index=2 --of=8
+supclap sweep variants --out=runs/variants --dry-run
+supclap sweep variants --out=runs/variants
+supclap sweep variants --out=runs/variants --index=2 --of=8
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep", metavar="FILE", help="of the sweep, FILE.py or FILE.py:argument")
+    parser.add_argument(
+        "sweep",
+        metavar="FILE",
+        help="sweep: FILE.py or the name of one of ours, and :argument",
+    )
     parser.add_argument(
         "--out", type=path_of, required=True, metavar="DIR", help="folder of the sweep"
     )

@@ -8,7 +8,7 @@ from supclap_jax.errors import CannotWrite
 from supclap_jax.files import path_of
 
 EXAMPLE = """\
-supclap train --config=configs/soundscape.py:dynamic --workdir=runs/dynamic \\
+supclap train --config=soundscape:dynamic --workdir=runs/dynamic \\
     --config.data.path=runs/soundscape --config.seed=1
 """
 

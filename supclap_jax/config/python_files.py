@@ -9,6 +9,9 @@ from typing import Any
 
 from supclap_jax.errors import ConfigError, UserError
 
+INCLUDED = Path(__file__).parents[1] / "recipes"
+FOLDERS = {"recipe": INCLUDED, "sweep": INCLUDED / "sweeps"}
+
 
 def call_in_file(kind: str, reference: str, function: str) -> Any:
     """What `function` of a file returns; an iterator is run to its end, and its items are a list.
@@ -17,17 +20,23 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
 
     Args:
       kind: "recipe" or "sweep", for messages.
-      reference: FILE.py, or FILE.py:argument with what to give to the function.
+      reference: FILE.py, or the name of one that comes with the package, without folder and ending;
+        after a ":" what to give to the function.
       function: its name.
 
     Raises:
       ConfigError: there is no such file or function, or whatever the file raises, in one line.
     """
     name, *argument = reference.split(":", 1)
-    path = Path(name).absolute()
+    is_file = name.endswith(".py") or "/" in name
+    path = Path(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
     spec = importlib.util.spec_from_file_location(kind, path)
     if spec is None or not path.is_file():
-        raise ConfigError(f"there is no {kind} {name!r}; expected a Python file as in configs/")
+        included = ", ".join(sorted(path.stem for path in FOLDERS[kind].glob("*.py")))
+        raise ConfigError(
+            f"there is no {kind} {name!r}; expected the path of a Python file, FILE.py, or one of "
+            f"{included}, which come with supclap_jax"
+        )
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     module = importlib.util.module_from_spec(spec)

@@ -22,7 +22,7 @@ class SweepRun:
 
     Attributes:
       name: of its folder: letters, digits, ".", "_" and "-".
-      recipe: FILE.py or FILE.py:argument, as of `supclap train --config`.
+      recipe: as of `supclap train --config`, such as "soundscape:static".
       overrides: fields of the recipe that are otherwise, such as {"optimizer.learning_rate": 1e-3}.
       trunk: name of the run whose checkpoint it starts from; None: from the beginning.
       branch_step: step of that checkpoint.
@@ -58,7 +58,7 @@ def read_sweep(reference: str, out: Path) -> list[Planned]:
     """The runs of a sweep, trunks before what branches from them.
 
     Args:
-      reference: FILE.py or FILE.py:argument, whose `get_sweep` yields `SweepRun`s.
+      reference: of the file whose `get_sweep` yields `SweepRun`s, as of `supclap sweep`.
       out: folder of the sweep.
 
     Raises:
@@ -99,7 +99,7 @@ def families(planned: Iterable[Planned]) -> list[list[Planned]]:
 def _check_types(run: SweepRun) -> None:
     expected = {
         "name": (str, "a string"),
-        "recipe": (str, "a string, FILE.py or FILE.py:argument"),
+        "recipe": (str, "a string, such as soundscape:static"),
         "overrides": (Mapping, "a dict of fields"),
         "trunk": (str | None, "the name of a run, or None"),
         "branch_step": (int | None, "a whole number, or None"),

@@ -64,6 +64,7 @@ def test_overrides_keep_types():
         ("soundscape.py", ["--config.seed=x"], "cannot read an override: .*config.seed"),
         ("soundscape.py:statc", [], "unknown variant 'statc'; expected one of info_nce"),
         ("soundscap.py", [], "there is no recipe"),
+        ("nothing.txt", [], "there is no recipe"),
         ("soundscape.py", ["--config.loss.base=clip"], "expected one of info_nce, siglip"),
         (
             "soundscape.py",
@@ -107,6 +108,11 @@ def test_errors_say_what_to_do(recipe, overrides, message):
     with pytest.raises(ConfigError, match=message) as error:
         read_config(f"{ROOT}/configs/{recipe}", overrides)
     assert "\n" not in str(error.value)
+
+
+def test_included_recipes_are_named_where_one_is_missing():
+    with pytest.raises(ConfigError, match=r"'soundscap'; .* audiocaps, clotho, .* come with"):
+        read_config("soundscap:static", [])
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ BAD = {
     'yield SweepRun("a", TINY, {"sed": 1})': "run 'a' of the sweep: ",
     'yield SweepRun("a", TINY, trunk="b", branch_step=2)': "branches from 'b', which is not in",
     'yield SweepRun("a", TINY, trunk="a")': "trunk 'a' and branch_step None; expected both",
-    'yield SweepRun("a", 3)': "recipe of a run of the sweep is 3; expected a string, FILE.py",
+    'yield SweepRun("a", 3)': "recipe of a run of the sweep is 3; expected a string, such as",
     'yield SweepRun("a", TINY, ["seed"])': "overrides of a run of the sweep is ['seed']",
     'yield SweepRun("a", TINY, trunk="a", branch_step="4")': "branch_step of a run of the sweep is",
     "return map(lambda x: 1 / x, [0])": "fails: ZeroDivisionError",
