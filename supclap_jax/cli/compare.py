@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from supclap_jax.console import console
+    from supclap_jax.console import console, working
     from supclap_jax.experiments.comparison import read_groups
     from supclap_jax.experiments.comparison_report import draw, report, tables
     from supclap_jax.files import replacing, write_whole
@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"--baseline is {baseline!r}; {options.by!r} is {', '.join(values)} in the sweep"
         )
-    result = report(groups, options.by, baseline)
+    with working("resampling seeds and clips"):
+        result = report(groups, options.by, baseline)
     for table in tables(result):
         console.print(table)
     for warning in result["warnings"]:

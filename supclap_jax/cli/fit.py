@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from supclap_jax.console import console
+    from supclap_jax.console import console, working
     from supclap_jax.experiments.huber import DELTA, LEAST_SQUARES
     from supclap_jax.experiments.law_figure import law_figure
     from supclap_jax.experiments.law_fit import fit
@@ -94,14 +94,15 @@ def run(options: argparse.Namespace) -> None:
         points = frontier(points, options.frontier)
         check_points(points, len(law.names))
         delta = LEAST_SQUARES  # few points, off by where they lie in their bins, none of them wrong
-    fitted = fit(
-        options.law,
-        points.x,
-        points.y,
-        resamples=options.resamples,
-        seed=options.seed,
-        delta=delta,
-    )
+    with working(f"fitting, {options.resamples:,} times"):
+        fitted = fit(
+            options.law,
+            points.x,
+            points.y,
+            resamples=options.resamples,
+            seed=options.seed,
+            delta=delta,
+        )
     told = report(options.law, fitted, points, budgets)
     numbers = [x for value in told["coefficients"].values() for x in value.values()]
     if not np.isfinite(numbers).all():

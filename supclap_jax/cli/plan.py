@@ -26,10 +26,10 @@ def run(options: argparse.Namespace) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    from supclap_jax.console import console
+    from supclap_jax.console import console, working
     from supclap_jax.planning.planner import plan, tables
 
-    with console.status(f"compiling for {options.topology}; minutes for a large slice"):
+    with working(f"compiling for {options.topology}; minutes for a large slice"):
         result = plan(config, options.topology, options.search)
     parts = f" in microbatches of {config.microbatch_size:,}" if config.microbatch_size else ""
     console.print(

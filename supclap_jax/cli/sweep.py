@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
 
     if not options.dry_run or options.topology:
         jax.config.update("jax_platforms", "cpu")  # accelerators are for the runs
-    from supclap_jax.console import console
+    from supclap_jax.console import console, working
     from supclap_jax.experiments.sweep_file import families, read_sweep
 
     _check(options)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         from supclap_jax.experiments.costs import dry_run
 
-        with console.status("timing each shape"):
+        with working("timing each shape"):
             table = dry_run(chosen, options.topology)
         console.print(table)
     elif options.status:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from supclap_jax.console import console
+from supclap_jax.console import console, working
 from supclap_jax.data.batches import count_longer
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips
@@ -108,7 +108,7 @@ def evaluate_run(
         _check_same_clips(run, clips, other, evaluation.split)
     leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
-    with console.status(f"evaluating step {run.step} on {len(clips):,} clips"):
+    with working(f"evaluating step {run.step} on {len(clips):,} clips"):
         scores = score(run.embedder, run.variables, clips, run.config, **options)
         estimates = estimate(scores, run.config)
         styles = evaluation.metric_styles
@@ -129,7 +129,7 @@ def evaluate_run(
         result["trained_on"] = len(leaks)
     if other:
         other.restore()
-        with console.status(f"evaluating step {other.step} of the other run"):
+        with working(f"evaluating step {other.step} of the other run"):
             their_scores = score(other.embedder, other.variables, clips, other.config, **options)
             result["against"] = {
                 "workdir": str(evaluation.against),

@@ -115,9 +115,10 @@ def _train(
             saving = partial(_save_alone, progress, checkpoints, states, step - 1)
             with progress.waiting_for_data(), _lost_worker_told(step - 1, saving):
                 batch = put_batch(next(batches), mesh)
-            # 2. Dispatch the step, which returns before it has run and transfers nothing.
+            # 2. Dispatch the step, which returns before it has run and transfers nothing; the first
+            # call compiles it.
             trace.before(step)
-            with jax.transfer_guard("disallow"):
+            with jax.transfer_guard("disallow"), progress.compiling(step):
                 states, metrics = train_step(states, batch)
             trace.after(step, metrics)
             # 3. While it runs, read and log the metrics of the step before.
@@ -130,6 +131,7 @@ def _train(
                 progress.finish()
                 recall = None
                 if evaluates:
+                    progress.validating()
                     table = validate(embedder, variables_of(states.dual, config), validation)
                     recall = progress.validated(step, table, len(validation))
                 checkpoints.save(states, step, recall)

@@ -1,7 +1,9 @@
 """What training shows and writes as it goes."""
 
 import math
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import jax
 from ml_collections import ConfigDict
@@ -42,9 +44,25 @@ class Progress:
         self._writer = MetricsWriter(run.workdir, start, silent=not is_first())
         self.bar = progress_bar(TextColumn("{task.fields[status]}"))
         self._task = self.bar.add_task(
-            "training", total=config.total_steps, completed=start, status=""
+            "training", total=config.total_steps, completed=start, status="waiting for data"
         )
+        self._first = start + 1
         self._in_flight = None
+
+    @contextmanager
+    def compiling(self, step: int) -> Iterator[None]:
+        """Says so, and then how long it took, where the step in this context is the first one."""
+        if step == self._first:
+            self.bar.update(self._task, status="compiling")
+        began = time.perf_counter()
+        yield
+        if step == self._first:
+            seconds = time.perf_counter() - began
+            self.bar.update(self._task, status=f"compiled in {seconds:.0f} s")
+
+    def validating(self) -> None:
+        """Says so, until the next step is shown."""
+        self.bar.update(self._task, status="validating")
 
     def waiting_for_data(self) -> AbstractContextManager:
         """As `Meter.waiting_for_data`, for the step in flight."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from supclap_jax import console
 from supclap_jax.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -49,10 +51,18 @@ def bad_clips(soundscape, tmp_path_factory):
 def run(bad_clips, tmp_path_factory):
     """A finished run on it that skipped them, and what it printed."""
     workdir, printed = tmp_path_factory.mktemp("train") / "run", io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(console, "INTERVAL", 0.2)
         code = train(workdir, bad_clips, *OPTIONS)
     assert code == 0
     return workdir, printed.getvalue()
+
+
+def test_long_parts_say_what_they_do(run):
+    _, printed = run
+    assert re.search(r"^training: 0 of 6, compiling, 0:00:\d\d so far$", printed, re.MULTILINE)
+    assert "training: 3 of 6, validating" in printed
+    assert "evaluating step 6 on" in printed
 
 
 def test_a_run_leaves_the_promised_files(run):

@@ -137,7 +137,7 @@ def test_the_jobset_has_a_pod_for_every_host_of_its_slice():
     config = read_config(options.config, options.overrides)
     assert config.mesh.data * config.mesh.fsdp == chips
     with pytest.raises(ConfigError, match="unknown config key"):
-        read_config(str(ROOT / options.config), ["--config.mesh.dat=1"])
+        read_config(options.config, ["--config.mesh.dat=1"])
 
 
 @pytest.fixture
