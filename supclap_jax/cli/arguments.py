@@ -9,11 +9,13 @@ if TYPE_CHECKING:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """A recipe and overrides of its fields, of which `config_of` makes the config."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="recipe: FILE.py or the name of one of ours, and :argument",
-    )
+    help = "recipe: FILE.py or the name of one of ours, and :argument"
+    parser.add_argument("--config", required=True, help=help)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Of the fields of a recipe that is `--config`."""
     parser.add_argument(
         "--config.KEY",
         dest="overrides",

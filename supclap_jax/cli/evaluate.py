@@ -2,7 +2,8 @@
 
 import argparse
 
-from supclap_jax.cli.arguments import add_distributed
+from supclap_jax.cli.arguments import add_distributed, add_overrides, config_of
+from supclap_jax.errors import ConfigError
 from supclap_jax.files import path_of
 
 EXAMPLE = """\
@@ -11,15 +12,30 @@ supclap evaluate --workdir=runs/dynamic --against=runs/info_nce
 supclap evaluate --workdir=runs/dynamic --data=data/esc50 --prompts=prompts.txt
 supclap evaluate --workdir=runs/dynamic --data=data/clotho --metric-style=dcase
 supclap evaluate --workdir=runs/dynamic --data=data/wavcaps --split=train
+supclap evaluate --model=exported --data=data/clotho --per-clip=answers.csv
+supclap evaluate --config=clotho --config.pretrained=ml_clap.safetensors \\
+    --config.text.tokenizer=sentencepiece.source.256000.model --config.text.vocab_size=256000 \\
+    --config.data.path=data/clotho
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from supclap_jax.evaluate.metric_styles import STYLES
 
-    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a trained run")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--workdir", type=path_of, help="folder of a run")
+    model.add_argument("--model", type=path_of, help="folder that supclap export wrote")
+    model.add_argument(
+        "--config",
+        help="recipe whose fields name published weights; they are evaluated as they are",
+    )
+    add_overrides(parser)
     add_distributed(parser)
-    parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="checkpoint of the run, or 0 for what it began with; default: the best on validation",
+    )
     parser.add_argument(
         "--data", type=path_of, help="data folder; default: the one that the run was trained on"
     )
@@ -59,16 +75,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=path_of, help="write the report to this file, a confusion matrix beside it"
     )
+    parser.add_argument(
+        "--per-clip",
+        type=path_of,
+        metavar="FILE.csv",
+        help="write what each caption and clip found: rank, best wrong answer, both cosines; and "
+        "show recall by length of caption and clip, and by number of events",
+    )
+    parser.add_argument(
+        "--figures",
+        choices=("png", "pdf"),
+        default="png",
+        help="pdf: figures as PDF files, too",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    from supclap_jax.evaluate.evaluation import Evaluation, evaluate_run
+    if options.config and options.step is not None:
+        raise ConfigError("--step is of a run's checkpoints; leave it out with --config")
+    config = config_of(options) if options.config else None
+    from supclap_jax.evaluate.evaluation import Evaluation, evaluate
+    from supclap_jax.inference.model import find_model, initial_model
     from supclap_jax.runs.processes import connect
 
     if options.distributed:
         connect()
     evaluation = Evaluation(
-        step=options.step,
         data=options.data,
         split=options.split,
         languages=tuple(options.languages.split(",")) if options.languages else (),
@@ -79,4 +111,15 @@ def run(options: argparse.Namespace) -> None:
         relevance=options.relevance,
         against=options.against,
     )
-    evaluate_run(options.workdir, evaluation, options.json)
+    if config:
+        model = initial_model(options.config, config)
+    else:
+        model = find_model(options.workdir or options.model, options.step)
+    evaluate(
+        model,
+        evaluation,
+        workdir=None if options.step is not None else options.workdir,
+        out=options.json,
+        answers=options.per_clip,
+        pdf=options.figures == "pdf",
+    )

@@ -127,7 +127,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         parser.exit(ConfigError.exit_code)
     options, unknown = parser.parse_known_args(arguments)
-    if "overrides" in options:
+    if getattr(options, "config", None):
         options.overrides += unknown
     elif unknown:
         parser.error(f"unknown argument {unknown[0]!r}; see 'supclap {options.command} --help'")

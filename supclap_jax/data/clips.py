@@ -42,6 +42,7 @@ class Clips:
       folds: of cross-validation, from 1, else 0; of a prepared set.
       digest: of a prepared set's content.
       seconds: the length of each clip; () where it is not known.
+      events: how many sound events each clip has; () where it is not known.
       contents: a digest of each clip's file, or of its samples; () where it is not known.
       classes: all that the set's list names, also those of no clip; of a prepared set.
     """
@@ -53,6 +54,7 @@ class Clips:
     folds: tuple[int, ...] = ()
     digest: str = ""
     seconds: Sequence[float] = ()
+    events: tuple[int, ...] = ()
     contents: Sequence[bytes] = ()
     classes: tuple[str, ...] = ()
 
@@ -91,6 +93,7 @@ class Clips:
             ids=pick(self.ids),
             folds=pick(self.folds),
             seconds=pick(self.seconds),
+            events=pick(self.events),
             contents=pick(self.contents),
         )
 

@@ -95,13 +95,15 @@ def read_clotho(folder: Path, split: str, languages: tuple[str, ...]) -> Clips:
                 f"{str(folder / split / name)!r}; add the file or remove the row"
             )
     metadata = _read_metadata(folder, split) if _is_soundscape(folder) else {}
+    keywords = [_keywords(metadata.get(name, {})) for name in names]
     return Clips(
         paths=tuple(folder / split / name for name in names),
         captions={
             language: tuple(tuple(rows[name].captions.values()) for name in names)
             for language, rows in listed.items()
         },
-        labels=tuple(_only_keyword(metadata.get(name, {})) for name in names),
+        labels=tuple(_only(kinds) for kinds in keywords),
+        events=tuple(len(kinds) for kinds in keywords) if metadata else (),
     )
 
 
@@ -140,7 +142,7 @@ def clotho(folder: Path, _: Options) -> list[Shard]:
                     id=clip,
                     audio=file,
                     captions=captions,
-                    labels=_only_keyword(more) if is_soundscape else (),
+                    labels=_only(_keywords(more)) if is_soundscape else (),
                     source=f"freesound:{sound}" if sound.isdigit() and not is_soundscape else "",
                     problem=problems.get(clip) or misplaced or empty,
                 )
@@ -194,6 +196,9 @@ def _is_soundscape(folder: Path) -> bool:
     return (folder / "soundscape.json").is_file()
 
 
-def _only_keyword(metadata: dict[str, str]) -> tuple[str, ...]:
-    keywords = metadata.get("keywords", "").split(";")
+def _keywords(metadata: dict[str, str]) -> list[str]:
+    return metadata.get("keywords", "").split(";")
+
+
+def _only(keywords: list[str]) -> tuple[str, ...]:
     return labels_of(keywords) if len(keywords) == 1 else ()

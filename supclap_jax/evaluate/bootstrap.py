@@ -57,6 +57,18 @@ def interval(estimate: Estimate) -> dict[str, float]:
     return {"value": float(estimate.value), "low": float(low), "high": float(high)}
 
 
+def recall_error(queries: Queries) -> float:
+    """The standard error of R@1 over clips, in percent, without resamples.
+
+    Of the ratio of hits to queries, with all queries of a clip together (Cochran, Sampling
+    Techniques, 1977, section 9A): `sqrt(sum_c (hits_c - R queries_c)^2) / queries`.
+    """
+    count = np.bincount(queries.clip)
+    hits = np.bincount(queries.clip, queries.rank == 1)
+    recall = hits.sum() / count.sum()
+    return float(100 * np.linalg.norm(hits - recall * count) / count.sum())
+
+
 def average(estimates: Iterable[Estimate]) -> Estimate:
     """The mean of several metrics of the same clips, resample by resample."""
     values, resampled = zip(*estimates, strict=True)

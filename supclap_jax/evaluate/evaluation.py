@@ -15,36 +15,32 @@ from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
 from supclap_jax.data.text_counts import TextCounts, count_captions, told
 from supclap_jax.errors import CannotWrite, ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
-from supclap_jax.evaluate.figures import confusion_figure, similarity_figure, training_figures
+from supclap_jax.evaluate.answers import best_answers, write_answers
+from supclap_jax.evaluate.figure_style import Print
+from supclap_jax.evaluate.matrix_figures import confusion_figure, similarity_figure
 from supclap_jax.evaluate.per_clip import write_per_clip
-from supclap_jax.evaluate.report import (
-    Scores,
-    captioned,
-    compare,
-    estimate,
-    report,
-    score,
-)
-from supclap_jax.evaluate.tables import tables
+from supclap_jax.evaluate.report import compare, estimate, report
+from supclap_jax.evaluate.retrieval import Retrieval
+from supclap_jax.evaluate.scoring import Scores, captioned, score
+from supclap_jax.evaluate.tables import recall_tables, tables
+from supclap_jax.evaluate.training_figures import training_figures
 from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
+from supclap_jax.inference.model import Model, find_model
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.tokens import check_languages
 from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
 from supclap_jax.runs.processes import is_first
 from supclap_jax.runs.provenance import provenance
-from supclap_jax.runs.run import Run
-from supclap_jax.runs.states import variables_of
 
 CLIPS_IN_FIGURE = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What to evaluate, beside the best checkpoint on the run's own evaluation split.
+    """What to evaluate a model on, other than the test split of the run's own data.
 
     Attributes:
-      step: another checkpoint.
       data: another data folder, of one set.
       split: of the data: train, validation, test or another that a prepared set has.
       languages: of captions, others than the run was trained on.
@@ -56,7 +52,6 @@ class Evaluation:
       against: folder of a run to compare with, at its best checkpoint.
     """
 
-    step: int | None = None
     data: Path | None = None
     split: str = "test"
     languages: tuple[str, ...] = ()
@@ -68,36 +63,56 @@ class Evaluation:
     against: Path | None = None
 
 
-def evaluate_run(
-    workdir: Path, evaluation: Evaluation = Evaluation(), out: Path | None = None
-) -> None:
-    """Prints the tables of a checkpoint.
-
-    The plain evaluation also goes into `workdir`, with figures; any other leaves it as it is.
-
-    Args:
-      workdir: of the run.
-      evaluation: what to evaluate.
-      out: a further file for the JSON; a confusion matrix goes beside it, as `.confusion.png`.
+def evaluate_run(workdir: Path) -> None:
+    """The plain evaluation of a run: its best checkpoint on its own test split.
 
     Raises:
-      ConfigError: options do not go together, or `out` cannot be written.
-      RunError: as `Run.restore`.
+      As `evaluate` and `find_model`.
+    """
+    evaluate(find_model(workdir), workdir=workdir)
+
+
+def evaluate(
+    model: Model,
+    evaluation: Evaluation = Evaluation(),
+    *,
+    workdir: Path | None = None,
+    out: Path | None = None,
+    answers: Path | None = None,
+    pdf: bool = False,
+) -> None:
+    """Prints the tables of a model.
+
+    The plain evaluation of a run also goes into its folder, with figures; any other leaves it as it
+    is.
+
+    Args:
+      model: what to evaluate.
+      evaluation: on what, and how.
+      workdir: of the run that the model is of.
+      out: a further file for the JSON; a confusion matrix goes beside it, as `.confusion.png`.
+      answers: a CSV file for what each caption and clip found, as `answers.write_answers`.
+      pdf: whether figures are written as PDF files, too.
+
+    Raises:
+      ConfigError: options do not go together, or `out` or `answers` cannot be written.
+      RunError: the model's weights cannot be read.
       DataError: the data cannot be read, or differ from those of the run to compare with.
       CannotWrite: the results, which are printed by then, cannot be written.
     """
     if evaluation.relevance and "dcase" not in evaluation.metric_styles:
         raise ConfigError("--relevance is only used by --metric-style=dcase; add that, or leave it")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ConfigError(f"cannot write {str(out)!r}; expected a file in an existing folder")
+    for path in (out, answers):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise ConfigError(f"cannot write {str(path)!r}; expected a file in an existing folder")
     templates = zero_shot.PROMPTS
     if evaluation.prompts:
         templates = zero_shot.read_prompts(evaluation.prompts)
     classes = zero_shot.read_classes(evaluation.classes) if evaluation.classes else ()
     options = {"templates": templates, "classes": classes, "relevance": evaluation.relevance}
 
-    run = _Subject(workdir, evaluation.step, evaluation)
-    other = _Subject(evaluation.against, None, evaluation) if evaluation.against else None
+    run = _Subject(model, evaluation)
+    other = _Subject(find_model(evaluation.against), evaluation) if evaluation.against else None
     clips = load_clips(run.config, evaluation.split)
     if (evaluation.prompts or evaluation.classes) and not any(clips.labels):
         raise ConfigError(
@@ -108,18 +123,19 @@ def evaluate_run(
         _check_same_clips(run, clips, other, evaluation.split)
     leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
-    with working(f"evaluating step {run.step} on {len(clips):,} clips"):
+    with working(f"evaluating step {model.step} on {len(clips):,} clips"):
         scores = score(run.embedder, run.variables, clips, run.config, **options)
         estimates = estimate(scores, run.config)
         styles = evaluation.metric_styles
-        result = {"step": run.step, **report(scores, estimates, templates=templates, styles=styles)}
+        measured = report(scores, estimates, templates=templates, styles=styles)
+        result = {"step": model.step, **measured}
     result["texts"] = run.count_captions(clips, list(scores.retrieval))._asdict()
     result["audio"] = {
         "longer": count_longer(clips, run.config.audio.seconds),
         "long_audio": run.config.evaluate.long_audio,
     }
     result["made_by"] = {
-        "run": str(workdir),
+        "run": model.name,
         "data": str(run.config.data.path),
         "split": evaluation.split,
         "clips": clips.fingerprint(),
@@ -129,44 +145,52 @@ def evaluate_run(
         result["trained_on"] = len(leaks)
     if other:
         other.restore()
-        with working(f"evaluating step {other.step} of the other run"):
+        with working(f"evaluating step {other.model.step} of the other run"):
             their_scores = score(other.embedder, other.variables, clips, other.config, **options)
             result["against"] = {
                 "workdir": str(evaluation.against),
-                "step": other.step,
+                "step": other.model.step,
                 **compare(estimates, estimate(their_scores, run.config)),
             }
-    plain = evaluation == Evaluation()
+    style = Print(
+        f"{model.name}, step {model.step} · {run.config.data.path}, {evaluation.split}: "
+        f"{result['clips']:,} clips",
+        pdf,
+    )
+    plain = workdir is not None and evaluation == Evaluation()
     examples = _similarities(run, clips) if plain else None
     if not is_first():
         return
     _print(result, leaks, run.config)
+    if answers is not None:
+        for table in recall_tables(result["recall_by"]):
+            console.print(table)
     try:
         if plain:
             figures = workdir / "figures"
-            _write(result, workdir / "evaluation.json", scores, figures / "confusion.png")
+            _write(result, workdir / "evaluation.json")
             write_per_clip(workdir, clips, scores)
-            _tell(training_figures(workdir / "metrics.jsonl", figures))
+            of_run = Print(f"{workdir} · {run.config.data.path}", pdf)
+            _tell(training_figures(workdir / "metrics.jsonl", figures, of_run))
+            _draw_confusion(scores, figures / "confusion.png", style)
         if examples:
-            _tell([similarity_figure(*examples, figures / "similarity.png")])
+            _tell(similarity_figure(*examples, figures / "similarity.png", style))
         if out is not None:
-            _write(result, out, scores, out.with_suffix(".confusion.png"))
+            _write(result, out)
+            _draw_confusion(scores, out.with_suffix(".confusion.png"), style)
+        if answers is not None:
+            _write_answers(answers, scores)
     except OSError as error:
         raise CannotWrite(f"the results above cannot be written: {error}") from error
 
 
 class _Subject:
-    """A checkpoint to evaluate: `config` and `step`; once restored `variables` and `embedder`.
+    """A model with the data to evaluate it on; once restored `variables` and `embedder`."""
 
-    The config's data are those of the evaluation; `training` holds the folders that the run was
-    trained on.
-    """
-
-    def __init__(self, workdir: Path, step: int | None, evaluation: Evaluation):
-        self._run = Run(workdir)
-        self.config, self.step = self._run.config, self._run.find_step(step)
+    def __init__(self, model: Model, evaluation: Evaluation):
+        self.model = model
+        self.config = model.config.copy_and_resolve_references()
         data = self.config.data
-        self.training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
         if evaluation.data is not None:
             data.update(path=str(evaluation.data), evaluation="")
             data.mixture = ConfigDict()
@@ -182,16 +206,15 @@ class _Subject:
             {language: clips.captions[language][index] for language in languages}
             for index in captioned(clips, languages)
         )
-        return count_captions(captions, self._run.tokenizer, self.config.text.max_tokens)
+        return count_captions(captions, self.model.tokenizer, self.config.text.max_tokens)
 
     def restore(self) -> None:
-        """Reads the parameters and the tokenizer."""
+        """Reads the parameters."""
         config = self.config
         mesh = mesh_at_hand(config)
-        _, states = self._run.restore(self.step, mesh)
-        self.variables = variables_of(states.dual, config)
+        self.variables = self.model.variables(mesh)
         self.embedder = Embedder(
-            make_model(config), self._run.tokenizer, config, batch_sharding(mesh)
+            make_model(config), self.model.tokenizer, config, batch_sharding(mesh)
         )
 
 
@@ -202,9 +225,10 @@ def find_trained_on(run: _Subject, split: str) -> list[tuple[str, str]] | None:
       As `find_leaks`; None where the two are not all prepared sets, and not to be compared.
     """
     held_out, languages = Path(run.config.data.path), run.config.data.languages
-    if not all(is_prepared(folder) for folder in (held_out, *run.training)):
+    training = run.model.training
+    if not training or not all(is_prepared(folder) for folder in (held_out, *training)):
         return None
-    training = [PreparedSplit(folder, "train", languages) for folder in run.training]
+    training = [PreparedSplit(folder, "train", languages) for folder in training]
     return find_leaks(training, [PreparedSplit(held_out, split, languages)])
 
 
@@ -248,16 +272,32 @@ def _tell(written: list[Path]) -> None:
         console.print(f"Written: {path}", soft_wrap=True)
 
 
-def _write(result: dict, path: Path, scores: Scores, figure: Path) -> None:
-    """The JSON file, and the confusion matrix where there is one."""
+def _write(result: dict, path: Path) -> None:
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     _tell([path])
+
+
+def _write_answers(path: Path, scores: Scores) -> None:
+    if scores.pairs is None:
+        console.print(f"No captions were ranked, so {path} is not written.", soft_wrap=True)
+        return
+    clips, language, audio, text, owner = scores.pairs
+    one_each = np.arange(len(audio))
+    found = Retrieval(
+        best_answers(text, audio, owner, one_each), best_answers(audio, text, one_each, owner)
+    )
+    write_answers(path, clips, scores.retrieval[language], found, language)
+    _tell([path])
+
+
+def _draw_confusion(scores: Scores, path: Path, style: Print) -> None:
+    """The confusion matrix, where clips have one label each."""
     if scores.zero_shot is None or scores.zero_shot.classification is None:
         return
-    figure.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     names = scores.zero_shot.names
     count = zero_shot.confusion(scores.zero_shot.classification, len(names))
-    _tell([confusion_figure(count, names, figure)])
+    _tell(confusion_figure(count, names, path, style))
 
 
 def _similarities(run: _Subject, clips: Clips) -> tuple[np.ndarray, list[str]] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from supclap_jax.data.clips import Clips
 from supclap_jax.errors import RunError
-from supclap_jax.evaluate.report import Scores
+from supclap_jax.evaluate.scoring import Scores
 from supclap_jax.files import write_whole
 
 FILE = "per_clip.npz"

@@ -5,7 +5,25 @@ from rich.table import Table
 METRICS = ("R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10")
 DIRECTIONS = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
 STYLE_NAMES = {"laion": "LAION-CLAP", "cacophony": "Cacophony", "dcase": "DCASE 2025"}
+FACTS = {"words": "words of the caption", "seconds": "length of the clip", "events": "sound events"}
 CLASSES_SHOWN = 50
+
+
+def recall_tables(found: dict) -> list[Table]:
+    """The tables of `answers.recall_by`."""
+    shown = []
+    for fact, by_direction in found.items():
+        table = _table(f"R@1 by {FACTS[fact]}", fact, *DIRECTIONS.values())
+        cells = {
+            direction: [f"{_cell(row['R@1'])}  of {row['queries']:,}" for row in rows]
+            for direction, rows in by_direction.items()
+        }
+        for place, row in enumerate(next(iter(by_direction.values()))):
+            ends = dict.fromkeys(f"{row[end]:.4g}" for end in ("from", "to"))
+            columns = (cells[name][place] if name in cells else "" for name in DIRECTIONS)
+            table.add_row(" to ".join(ends), *columns)
+        shown.append(table)
+    return shown
 
 
 def tables(report: dict) -> list[Table]:
@@ -17,6 +35,8 @@ def tables(report: dict) -> list[Table]:
         shown.append(_languages(report))
     if report["zero_shot"]:
         shown += _zero_shot(report["zero_shot"])
+    if report["geometry"]:
+        shown.append(_geometry(report["geometry"]))
     if "against" in report:
         shown.append(_against(report["against"]))
     return shown
@@ -89,6 +109,17 @@ def _zero_shot(result: dict) -> list[Table]:
         elif place == half:
             by_class.add_row(f"... {len(classes) - CLASSES_SHOWN} classes between")
     return [*shown, by_class]
+
+
+def _geometry(found: dict) -> Table:
+    table = _table("Embeddings", "", "audio", "text", "pairs")
+    table.add_row("modality gap", "", "", f"{found['modality_gap']:.3f}")
+    table.add_row("alignment (lower: nearer)", "", "", f"{found['alignment']:.3f}")
+    spread = ("" if value is None else f"{value:.3f}" for value in found["uniformity"].values())
+    table.add_row("uniformity (lower: more even)", *spread, "")
+    ranks = (f"{value:.1f}" for value in found["rank_me"].values())
+    table.add_row("RankMe (effective dimensions)", *ranks, "")
+    return table
 
 
 def _against(against: dict) -> Table:

@@ -20,7 +20,7 @@ from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.data.text_counts import count_captions, told
 from supclap_jax.errors import DataError, Disconnected, Diverged, Interrupted
-from supclap_jax.evaluate.report import validate
+from supclap_jax.evaluate.scoring import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.registry import check_config

@@ -18,6 +18,7 @@ COMMANDS = [
     "compare",
     "config",
     "evaluate",
+    "export",
     "export-weights",
     "fit",
     "plan",
@@ -71,7 +72,15 @@ def test_no_command_prints_help_and_exits_2(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["evaluate"], ["evaluate", "--workdir=x", "--y"], ["status", "x"]]
+    "arguments",
+    [
+        ["fly"],
+        ["evaluate"],
+        ["evaluate", "--workdir=x", "--y"],
+        ["evaluate", "--workdir=x", "--model=y"],
+        ["evaluate", "--workdir=x", "--config.seed=1"],
+        ["status", "x"],
+    ],
 )
 def test_wrong_arguments_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -8,9 +8,10 @@ from supclap_jax.evaluate.bootstrap import (
     bootstrap_retrieval,
     difference,
     interval,
+    recall_error,
     resample_clips,
 )
-from supclap_jax.evaluate.retrieval import rank_similarity
+from supclap_jax.evaluate.retrieval import Queries, rank_similarity
 
 METRICS = ["R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10"]
 
@@ -180,3 +181,16 @@ def test_p_value_and_interval_agree():
         result = difference(Estimate(shift, resampled), Estimate(0.0, np.zeros(999)))
         outside = result["low"] > 0 or result["high"] < 0
         assert outside == (result["p_value"] < 0.05) or abs(result["p_value"] - 0.05) < 0.005
+
+
+def test_the_error_of_recall_is_that_of_resampled_clips():
+    """Of clips with 1 to 5 captions, the caption's chance depending on its clip."""
+    rng = np.random.default_rng(0)
+    clips = 600
+    owner = np.repeat(np.arange(clips), rng.integers(1, 6, clips))
+    rank = np.where(rng.random(len(owner)) < rng.random(clips)[owner] * 0.6, 1, 2)
+    queries = Queries(rank, 1 / rank, owner, rank[:, None])
+    sums = np.stack([np.bincount(owner, rank == 1), np.bincount(owner)])
+    draws = rng.integers(clips, size=(4_000, clips))
+    hits, total = sums[:, draws].sum(axis=2)
+    assert recall_error(queries) == pytest.approx(100 * np.std(hits / total), rel=0.05)

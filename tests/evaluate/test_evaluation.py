@@ -54,7 +54,7 @@ def test_the_plain_evaluation_goes_into_the_folder_of_the_run(evaluate, runs, tm
     assert report == json.loads((runs / "1" / "evaluation.json").read_text())
     assert list(report) == [
         "step", "clips", "captions", "retrieval", "entropy", "per_language", "languages",
-        "zero_shot", "texts", "audio", "made_by",
+        "zero_shot", "geometry", "recall_by", "texts", "audio", "made_by",
     ]  # fmt: skip
     made_by = report["made_by"]
     config = (runs / "1" / "config.json").read_bytes()
@@ -215,3 +215,67 @@ def test_an_unknown_style_names_the_known_ones(runs, capsys):
         main(["evaluate", f"--workdir={runs / '1'}", "--metric-style=clap"])
     assert stop.value.code == 2
     assert "laion" in capsys.readouterr().err
+
+
+def measured(path):
+    """The report without where it comes from."""
+    report = json.loads(path.read_text())
+    return {key: value for key, value in report.items() if key != "made_by"}
+
+
+def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
+    folder = tmp_path / "exported"
+    assert main(["export", f"--model={runs / '1'}", f"--out={folder}"]) == 0
+    assert {path.name for path in folder.iterdir()} == {
+        *("model.safetensors", "config.json", "tokenizer.model")
+    }
+    before = contents(runs)
+    code, _ = evaluate(f"--per-clip={tmp_path / 'a.csv'}")
+    out = tmp_path / "of_export.json"
+    assert (code, main(["evaluate", f"--model={folder}", f"--json={out}"])) == (0, 0)
+    assert measured(out) == measured(tmp_path / "report.json")
+    assert json.loads(out.read_text())["made_by"]["run"] == str(folder)
+    assert contents(runs).keys() == before.keys()
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 40 + 8
+    assert "R@1 by words of the caption" in capsys.readouterr().out
+
+    assert main(["export", f"--model={runs / '1'}", f"--out={folder}"]) == 2
+    assert main(["evaluate", f"--model={folder}", "--step=7"]) == 2
+    assert "is an export of step 1, and has no step 7" in capsys.readouterr().err
+    config = json.loads((folder / "config.json").read_text())
+    config["projection_dim"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["evaluate", f"--model={folder}"]) == 2
+    assert "are of different models" in capsys.readouterr().err
+    weights = (folder / "model.safetensors").read_bytes()
+    for damaged in (weights[:-9], b"", b"\x80\x04K"):
+        (folder / "model.safetensors").write_bytes(damaged)
+        assert main(["evaluate", f"--model={folder}"]) == 2
+        assert "is not a whole export" in capsys.readouterr().err
+
+
+def test_what_a_run_began_with_is_what_its_config_begins_with(runs, soundscape, tmp_path):
+    begun, named = tmp_path / "begun.json", tmp_path / "named.json"
+    assert main(["evaluate", f"--workdir={runs / '1'}", "--step=0", f"--json={begun}"]) == 0
+    options = [f"--config.text.tokenizer={runs / '1' / 'tokenizer.model'}"]
+    options += [f"--config.data.path={soundscape}", f"--json={named}"]
+    assert main(["evaluate", f"--config={tiny.PATH}:info_nce", *options]) == 0
+    assert measured(begun) == measured(named)
+    assert measured(begun)["step"] == 0
+    trained = json.loads((runs / "1" / "evaluation.json").read_text())
+    assert trained["step"] == 1
+    assert measured(begun)["entropy"] != trained["entropy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config=soundscape", "--step=3"], "--step is of a run's checkpoints"),
+        (["--config=soundscape"], "text.tokenizer is not set; without a run, name the tokenizer"),
+        (["--model=nowhere"], "nowhere"),
+    ],
+)
+def test_one_model_is_evaluated(options, message, capsys):
+    assert main(["evaluate", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

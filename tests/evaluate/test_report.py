@@ -19,17 +19,12 @@ from supclap_jax.evaluate.bootstrap import (
 from supclap_jax.evaluate.entropy import contrastive_entropy
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.metric_styles import STYLES
-from supclap_jax.evaluate.report import (
-    compare,
-    embed_captions,
-    estimate,
-    report,
-    score,
-    validate,
-)
+from supclap_jax.evaluate.report import compare, estimate, report
+from supclap_jax.evaluate.scoring import embed_captions, score, validate
 from supclap_jax.evaluate.tables import tables
 
 LANGUAGES = ("zho_Hans", "eng_Latn")
+EMPTY = {"retrieval": {}, "languages": {}, "zero_shot": {}, "geometry": {}}
 
 
 class FakeEmbedder:
@@ -128,6 +123,9 @@ def test_validation_is_the_evaluation_without_intervals(evaluate, clips):
     table, result = validate(FakeEmbedder(), {}, clips), evaluate(clips)
     for direction, metrics in result["retrieval"].items():
         metrics = metrics | {"entropy": result["entropy"][direction]}
+        cell = metrics["R@1"]
+        error = table[direction].pop("R@1_error")
+        assert error == pytest.approx((cell["high"] - cell["low"]) / (2 * 1.96), rel=0.15, abs=0.5)
         assert table[direction] == {name: cell["value"] for name, cell in metrics.items()}
 
 
@@ -210,7 +208,7 @@ def test_classes_of_no_clip_are_chosen_among_as_well(clips, config):
         text = FakeEmbedder().text({}, prompts, "eng_Latn")
         nearest = np.argmax(FakeEmbedder().audio({}, labelled) @ text.T, axis=1)
         assert np.mean(nearest == found.classification.predicted) == 1
-        shown = " ".join(printed({"retrieval": {}, "languages": {}, "zero_shot": result}).split())
+        shown = " ".join(printed(EMPTY | {"zero_shot": result}).split())
         assert (f"{lacking} of the classes have no clip" in shown) == bool(lacking)
     with pytest.raises(DataError, match=f"labels, such as '{names[0]}', are none of the 1 classes"):
         zero_shot(labelled, classes=("zither",))
@@ -236,7 +234,7 @@ def test_clips_of_several_labels_have_a_precision_and_no_accuracy(evaluate, clip
         assert result["per_class"][name] == {"AP": pytest.approx(expected[-1]), "clips": len(found)}
     assert result["mAP"]["value"] == pytest.approx(np.mean(expected))
     assert result["mAP"]["low"] < result["mAP"]["value"] < result["mAP"]["high"]
-    shown = " ".join(printed({"retrieval": {}, "languages": {}, "zero_shot": result}).split())
+    shown = " ".join(printed(EMPTY | {"zero_shot": result}).split())
     assert "clips have several labels, so there is no accuracy and no confusion" in shown
 
 
@@ -263,7 +261,7 @@ def test_folds_and_prompts_of_a_labelled_set(evaluate, clips, config):
     for fold, row in result["per_fold"].items():
         own = np.array(folds) == int(fold)
         assert row == pytest.approx({"accuracy": 100 * correct[own].mean(), "clips": own.sum()})
-    text = printed({"retrieval": {}, "languages": {}, "zero_shot": result})
+    text = printed(EMPTY | {"zero_shot": result})
     assert "by fold" in text and "3 prompts a class" in text
 
 
@@ -311,7 +309,7 @@ def test_comparison_pairs_two_models_on_the_same_clips(clips, config):
     accuracy = result["zero_shot"]["accuracy"]
     assert accuracy == {"ours": our.value, "theirs": their.value} | difference(our, their)
     against = {"workdir": "runs/b", "step": 3, **result}
-    empty = {"retrieval": {}, "languages": {}, "zero_shot": {}, "against": against}
+    empty = EMPTY | {"against": against}
     text = printed(empty)
     assert "runs/b" in text and "mean of languages" in text and "zero-shot accuracy" in text
     assert "text → audio entropy" in text

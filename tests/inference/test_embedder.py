@@ -11,7 +11,7 @@ import soundfile
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.text import Tokenizer, train_tokenizer
-from supclap_jax.evaluate.report import validate
+from supclap_jax.evaluate.scoring import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh

@@ -1,0 +1,66 @@
+"""How figures look, and how they are written."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DPI = 150
+TEXT_COLOUR = "#0b6e99"
+AUDIO_COLOUR = "#d9730d"
+NEUTRAL_COLOUR = "#37352f"
+QUIET_COLOUR = "#9b9a97"
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET_COLOUR,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e9e9e7",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+class Print(NamedTuple):
+    """What is the same for all figures of an evaluation.
+
+    Attributes:
+      note: small print below each: run, step and data set.
+      pdf: whether a PDF file is written beside each PNG file.
+    """
+
+    note: str = ""
+    pdf: bool = False
+
+
+PLAIN = Print()
+
+
+def new_figure(width: float, height: float, layout: str | None = "tight") -> Figure:
+    """An empty figure of so many inches, without pyplot and its global state."""
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path, style: Print) -> list[Path]:
+    """Writes a figure as `path`, a PNG file; returns what was written."""
+    paths = [path, path.with_suffix(".pdf")] if style.pdf else [path]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.draw_without_rendering()
+        drawn = figure.get_tightbbox()  # in inches, as far as names lie outside
+        left, below = drawn.x0 / figure.get_figwidth(), drawn.y0 / figure.get_figheight()
+        small = {"fontsize": 7, "color": QUIET_COLOUR, "va": "top", "parse_math": False}
+        figure.text(left, below - 0.1 / figure.get_figheight(), style.note, **small)
+        for path in paths:
+            figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    return paths

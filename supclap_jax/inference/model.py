@@ -1,0 +1,97 @@
+"""A dual encoder with all that embedding takes: of a run, of an export, or of a config."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from supclap_jax.config import stored
+from supclap_jax.data.text import Tokenizer
+from supclap_jax.errors import ConfigError, RunError
+from supclap_jax.inference.model_folder import CONFIG, WEIGHTS, read_weights
+from supclap_jax.models.registry import check_config
+from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import init_states, variables_of
+from supclap_jax.runs.tokenizer import TOKENIZER, read_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is known of a model before its weights are read.
+
+    Attributes:
+      name: folder or recipe, for people.
+      config: of the run that it is from.
+      step: of its training.
+      tokenizer: of its captions.
+      variables: reads its weights, as `DualEncoder.apply` takes them, onto a mesh.
+      training: folders of the data sets that it was trained on, where that is known.
+    """
+
+    name: str
+    config: ConfigDict
+    step: int
+    tokenizer: Tokenizer
+    variables: Callable[[Mesh], dict]
+    training: tuple[Path, ...] = ()
+
+
+def find_model(path: Path, step: int | None = None) -> Model:
+    """The model in the folder of a run, or in one that `supclap export` wrote.
+
+    Args:
+      path: the folder.
+      step: of a run: another checkpoint than the best on validation; 0 for what it began with.
+
+    Raises:
+      RunError: there is neither; or as `Run.find_step` and `Run.tokenizer`.
+      ConfigError: an export has one step alone, and this is another.
+    """
+    if (path / WEIGHTS).is_file():
+        return _exported(path, step)
+    run = Run(path)
+    config, tokenizer = run.config, run.tokenizer
+    if step == 0:
+        return Model(str(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh))
+    step = run.find_step(step)
+    data = config.data
+    training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
+
+    def variables(mesh: Mesh) -> dict:
+        return variables_of(run.restore(step, mesh)[1].dual, config)
+
+    return Model(str(path), config, step, tokenizer, variables, tuple(training))
+
+
+def initial_model(name: str, config: ConfigDict) -> Model:
+    """The model that a run of this config would begin with, such as of published weights.
+
+    Raises:
+      ConfigError: the config names no tokenizer, or cannot be.
+    """
+    check_config(config)
+    if not config.text.tokenizer:
+        raise ConfigError(
+            "text.tokenizer is not set; without a run, name the tokenizer that belongs to the "
+            "weights, --config.text.tokenizer=FILE"
+        )
+    tokenizer = Tokenizer(read_tokenizer(config), config.text.vocab_size)
+    return Model(name, config, 0, tokenizer, lambda mesh: _initial(config, mesh))
+
+
+def _exported(path: Path, step: int | None) -> Model:
+    config = stored.load(path / CONFIG)
+    known, variables = read_weights(path, config)
+    if step not in (None, known):
+        raise ConfigError(f"{path} is an export of step {known}, and has no step {step}")
+    try:
+        tokenizer = Tokenizer((path / TOKENIZER).read_bytes(), config.text.vocab_size)
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{path / TOKENIZER} cannot be read; export the model again") from error
+    return Model(str(path), config, known, tokenizer, variables)
+
+
+def _initial(config: ConfigDict, mesh: Mesh) -> dict:
+    return variables_of(init_states(config, mesh).dual, config)
