@@ -1,13 +1,10 @@
-"""Writes a trained model into a folder of its own: weights, config and tokenizer."""
+"""Writes a trained model into a folder of its own, to use it elsewhere."""
 
 import argparse
 
 from supclap_jax.files import path_of
 
-EXAMPLE = """\
-supclap export --model=runs/dynamic --out=exported
-supclap evaluate --model=exported --data=data/clotho
-"""
+EXAMPLE = "supclap export --model=runs/dynamic --out=exported\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

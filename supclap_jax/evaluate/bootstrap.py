@@ -88,13 +88,14 @@ def difference(ours: Estimate, theirs: Estimate) -> dict[str, float]:
     Bootstrap, 1993, chapter 15).
 
     Returns:
-      `{"value", "low", "high", "p_value"}`.
+      `{"value", "low", "high", "p_value", "resamples"}`.
     """
     resampled = ours.resampled - theirs.resampled
     tail = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
     return {
         **interval(Estimate(ours.value - theirs.value, resampled)),
         "p_value": float(min(1.0, 2 * tail / (len(resampled) + 1))),
+        "resamples": len(resampled),
     }
 
 

@@ -124,7 +124,8 @@ def compare(ours: Estimates, theirs: Estimates) -> dict:
     """Our metrics less theirs on the same clips, with intervals and p-values (`difference`).
 
     Returns:
-      `{"retrieval": {direction: {metric: {"ours", "theirs", "value", "low", "high", "p_value"}}},
+      `{"retrieval": {direction: {metric: {"ours", "theirs", "value", "low", "high", "p_value",
+      "resamples"}}},
       "entropy": {direction: ...}, "per_language": {language: ...}, "languages": {"average": ...},
       "zero_shot": {"accuracy": ..., "mAP": ...}}`; "value" is the difference, and what one of the
       two lacks is left out.

@@ -1,5 +1,7 @@
 """What an evaluation reported, for a terminal."""
 
+import math
+
 from rich.table import Table
 
 METRICS = ("R@1", "R@5", "R@10", "median_rank", "mean_rank", "mAP@10")
@@ -146,7 +148,10 @@ def _against(against: dict) -> Table:
 def _difference_cells(row: dict[str, float], digits: int = 1) -> tuple[str, ...]:
     ours, theirs = (f"{row[name]:.{digits}f}" for name in ("ours", "theirs"))
     value, low, high = (f"{row[name]:+.{digits}f}" for name in ("value", "low", "high"))
-    return ours, theirs, f"{value}  [{low}, {high}]", f"{row['p_value']:.3f}"
+    least = 2 / (row["resamples"] + 1)  # what so many resamples can tell from zero
+    is_least = row["p_value"] <= least
+    p = f"< {math.ceil(1000 * least) / 1000:.3f}" if is_least else f"{row['p_value']:.3f}"
+    return ours, theirs, f"{value}  [{low}, {high}]", p
 
 
 def _table(title: str, first: str, *columns: str) -> Table:

@@ -133,7 +133,7 @@ _TRAINING: tuple[_Panel, ...] = (
     ("Learning rate", "Rate", _alone("learning_rate")),
     ("Norm of the gradient", "Norm (nats per unit)", _alone("gradient_norm")),
     ("Contraction of the push across u", "1 - R/d", _of_sides("contraction/{}")),
-    ("Recall within the batch", "R@1 (share)", _of_directions("recall/{}")),
+    ("Recall within the batch", "R@1 (%)", _of_directions("recall/{}")),
     ("Goodput since the first start", "Share of time in kept steps", _alone("goodput")),
 )
 

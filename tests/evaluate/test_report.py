@@ -320,3 +320,20 @@ def test_a_model_compared_with_itself_does_not_differ(clips, config):
     estimates = estimate(score(FakeEmbedder(), {}, clips, config), config)
     cell = compare(estimates, estimates)["retrieval"]["text_to_audio"]["mAP@10"]
     assert (cell["value"], cell["low"], cell["high"], cell["p_value"]) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("resamples", "p", "shown"),
+    [
+        (1000, 2 / 1001, "< 0.002"),
+        (1000, 4 / 1001, "0.004"),
+        (50, 2 / 51, "< 0.040"),
+        (50, 1, "1.000"),
+    ],
+)
+def test_p_values_say_no_more_than_their_resamples(resamples, p, shown):
+    row = {"ours": 2.0, "theirs": 1.0, "value": 1.0, "low": 0.5, "high": 1.5}
+    row |= {"p_value": p, "resamples": resamples}
+    against = {"workdir": "b", "step": 3, "languages": {}, "entropy": {}, "zero_shot": {}}
+    against["retrieval"] = {"text_to_audio": {"R@1": row}}
+    assert f" {shown} │" in printed(EMPTY | {"against": against})
