@@ -32,7 +32,8 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
     path = Path(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
     spec = importlib.util.spec_from_file_location(kind, path)
     if spec is None or not path.is_file():
-        included = ", ".join(sorted(path.stem for path in FOLDERS[kind].glob("*.py")))
+        files = sorted(FOLDERS[kind].glob("*.py"))
+        included = ", ".join(file.stem for file in files if f"def {function}" in file.read_text())
         raise ConfigError(
             f"there is no {kind} {name!r}; expected the path of a Python file, FILE.py, or one of "
             f"{included}, which come with supclap_jax"

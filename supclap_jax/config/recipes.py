@@ -11,6 +11,7 @@ from supclap_jax.config.validation import check_keys, validate
 from supclap_jax.config.values import unknown_key
 from supclap_jax.errors import ConfigError
 
+NO_CLIPPING = 1e6  # a norm that no gradient has
 VARIANTS = {
     "info_nce": ("info_nce", "none"),
     "static": ("info_nce", "static"),
@@ -28,6 +29,36 @@ def set_variant(config: ConfigDict, variant: str) -> None:
     config.loss.base, config.loss.svr.radius = VARIANTS[variant]
     if config.loss.base == "siglip":
         config.temperature.initial = 0.1
+
+
+def set_paper(config: ConfigDict, variant: str) -> None:
+    """Sets `variant` and what is known of how the paper trained it (arXiv 2509.21033).
+
+    Known: the two directions are added; the constraint is of predicted radii alone, which see rows
+    of similarities; Adam at 5e-5, neither warm-up nor schedule; a fixed temperature of 0.07; batch
+    24; ML-CLAP's weights and SONAR's tokenizer to begin with, whose files the caller names. Not
+    known and chosen here: no clipping; the radius model has the same rate; hidden widths,
+    activation, first radius, dropout, and SigLIP's temperature and bias are those of the defaults.
+
+    Args:
+      config: of full size; its length stays.
+      variant: a name in `VARIANTS`.
+    """
+    set_variant(config, variant)
+    config.batch_size = 24
+    config.loss.reduction = "sum"
+    config.temperature.learned = False
+    config.text.vocab_size = 256_000  # of SONAR's tokenizer
+    config.optimizer.update(
+        learning_rate=5e-5, schedule="constant", warmup_steps=0, clip_norm=NO_CLIPPING
+    )
+    radius = config.loss.svr.radius
+    if radius != "none":
+        config.radius_optimizer.update(learning_rate=5e-5, warmup_steps=0, clip_norm=NO_CLIPPING)
+    if radius == "static":
+        config.loss.svr.beta = 0.0
+    if radius == "dynamic":
+        config.loss.svr.features = "row"
 
 
 def read_config(recipe: str, overrides: Sequence[str]) -> ConfigDict:

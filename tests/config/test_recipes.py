@@ -34,6 +34,31 @@ def test_recipes_are_as_reviewed(recipe):
     assert values == json.loads(path.read_text())
 
 
+@pytest.mark.parametrize("recipe", ["audiocaps", "clotho"])
+@pytest.mark.parametrize("variant", ["paper", *(f"paper_{name}" for name in VARIANTS)])
+def test_the_papers_set_up(recipe, variant):
+    """As the sources say (batch 24, Adam at 5e-5, no schedule, 0.07 fixed, sums)."""
+    config = read_config(f"{recipe}:{variant}", [])
+    base, radius = VARIANTS[variant.removeprefix("paper").removeprefix("_") or "dynamic"]
+    assert (config.loss.base, config.loss.svr.radius) == (base, radius)
+    assert (config.batch_size, config.loss.reduction) == (24, "sum")
+    clips = {"audiocaps": 49_838, "clotho": 3_839}[recipe]
+    assert config.total_steps == 10 * clips // 24
+    assert not config.temperature.learned
+    if base == "info_nce":
+        assert config.temperature.initial == 0.07
+    for optimizer in [config.optimizer] + [config.radius_optimizer] * (radius != "none"):
+        assert (optimizer.learning_rate, optimizer.warmup_steps) == (5e-5, 0)
+        assert optimizer.weight_decay == 0
+    assert config.optimizer.schedule == "constant"
+    assert config.loss.svr.alpha == 1
+    if radius == "dynamic":
+        assert (config.loss.svr.beta, config.loss.svr.features) == (0.01, "row")
+    if radius == "static":
+        assert config.loss.svr.beta == 0
+    assert config.loss.svr.direction == "both"
+
+
 def test_overrides_keep_types():
     overrides = [
         "--config.seed=3",

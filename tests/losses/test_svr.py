@@ -54,6 +54,38 @@ def test_perpendicular_gradient_is_scaled_by_one_minus_r_over_d(loss, ratio):
     assert np.max(np.abs(across_support)) > 1e-2 * scale
 
 
+def test_the_factor_is_of_the_svr_term_alone():
+    """The whole across-u gradient of a text from softmaxes in numpy; on both terms it is wrong."""
+    audio, text = unit_rows(0), unit_rows(1)
+    apart = np.linalg.norm(audio - text, axis=1)
+    scale, alpha, share = 14.0, 0.7, 0.4
+
+    def loss(text, audio):
+        def contrast(query, key):
+            return info_nce(query, key, scale)
+
+        regularized = svr(audio, text, None, share * apart, contrast, direction="text_to_audio")
+        return len(text) * (contrast(text, audio) + alpha * regularized)
+
+    with jax.enable_x64(True):
+        step = -np.asarray(jax.grad(loss)(jnp.asarray(text), jnp.asarray(audio)))
+
+    def force(query):
+        """Pull less pushes, s sum_j (1[j = i] - P_ij) a_j."""
+        logits = scale * query @ audio.T
+        softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        return scale * (np.eye(len(audio)) - softmax) @ audio
+
+    direction = (audio - text) / apart[:, None]
+    across, of_base, of_svr = (
+        parallel_and_perpendicular(vectors, direction)[1]
+        for vectors in (step, force(text), force(text + share * (audio - text)))
+    )
+    np.testing.assert_allclose(across, of_base + alpha * (1 - share) * of_svr, atol=1e-12 * scale)
+    on_both = (1 - share) * (of_base + alpha * of_svr)
+    assert np.linalg.norm(across - on_both) > 0.1 * np.linalg.norm(across)
+
+
 def test_radius_zero_is_the_base_loss_and_radius_d_is_the_positive():
     audio, text = jnp.asarray(unit_rows(2), jnp.float32), jnp.asarray(unit_rows(3), jnp.float32)
     np.testing.assert_array_equal(support_vectors(text, audio, 0.0), text)
