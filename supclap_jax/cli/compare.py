@@ -1,9 +1,9 @@
-"""Compares the runs of a sweep: means over seeds, differences with intervals, a figure.
+"""Compares the runs of a sweep: means over seeds, differences with intervals, figures.
 
 Differences to the baseline are of the same seed and the same clips, run by run; their intervals
 cover the chance of the seeds and that of the clips. Where other settings vary too, each of their
-values is compared on its own. DIR/comparison.json has all numbers, and DIR/comparison.png every run
-as a point.
+values is compared on its own. DIR/comparison.json has all numbers, DIR/comparison.png every run
+as a point, DIR/gains.png the differences, and DIR/steps.png recall, drift and radii over the steps.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="KEY",
         help="what to compare: a setting that varies, as in the header of DIR/results.csv; "
-        "'argument' is the recipe's",
+        "'argument' is the recipe's, 'cell' a run's name without its seed at the end",
     )
     parser.add_argument(
         "--baseline", metavar="VALUE", help="of that setting; default: that of the first run"
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from supclap_jax.console import console, working
     from supclap_jax.experiments.comparison import read_groups
-    from supclap_jax.experiments.comparison_report import draw, report, tables
+    from supclap_jax.experiments.comparison_figures import figures
+    from supclap_jax.experiments.comparison_report import report, tables
     from supclap_jax.files import replacing, write_whole
 
     groups = read_groups(options.folder, options.by, options.where)
@@ -58,12 +59,14 @@ def run(options: argparse.Namespace) -> None:
         console.print(table)
     for warning in result["warnings"]:
         console.print(f"Warning: {warning}.", soft_wrap=True)
-    path, figure = (options.folder / f"comparison.{suffix}" for suffix in ("json", "png"))
+    written = [options.folder / "comparison.json"]
     try:
-        write_whole(path, json.dumps(result, indent=2) + "\n")
-        with replacing(figure) as unfinished:
-            draw(result, unfinished)
+        write_whole(written[0], json.dumps(result, indent=2) + "\n")
+        for name, figure in figures(result, groups, options.folder).items():
+            written.append(options.folder / f"{name}.png")
+            with replacing(written[-1]) as unfinished:
+                figure.savefig(unfinished, dpi=150, format="png", bbox_inches="tight")
     except OSError as error:
         raise CannotWrite(f"cannot write in {options.folder}: {error}") from error
-    for written in (path, figure):
-        console.print(f"Written: {written}", soft_wrap=True)
+    for path in written:
+        console.print(f"Written: {path}", soft_wrap=True)

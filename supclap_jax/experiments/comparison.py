@@ -24,12 +24,14 @@ class Group(NamedTuple):
     Attributes:
       value: of the column that is compared.
       others: value of each further column that varies within the values, by name.
-      seeds: of the runs, in order.
+      names: of the runs.
+      seeds: of the runs, in the same order.
       metrics: metric -> float64 `[seeds, clips]`.
     """
 
     value: str
     others: dict[str, str]
+    names: list[str]
     seeds: list[str]
     metrics: dict[str, np.ndarray]
 
@@ -54,7 +56,7 @@ def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
 
     Args:
       out: folder of the sweep.
-      by: the column to compare.
+      by: the column to compare; or "cell", the name of a run without "-" and its seed at the end.
       where: conditions that a run must meet, as of `points.read_points`.
 
     Raises:
@@ -69,6 +71,8 @@ def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
     if odd := next((entry for entry in entries if entry.problem), None):
         raise DataError(f"row {odd.row} of {path} is damaged: {odd.problem}")
     rows = [entry.fields for entry in entries if entry.fields["exit_code"] == "0"]
+    for row in rows if by == "cell" else ():
+        row["cell"] = row["name"].removesuffix(f"-{row.get('seed', '')}")
     if rows and by not in rows[0]:
         raise ConfigError(f"{path} has no column {by!r}; it has {', '.join(rows[0])}")
     conditions = [condition(text, rows[0], "--where") for text in where if rows]
@@ -95,7 +99,7 @@ def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
         metrics = {
             metric: np.stack([results[name][1][metric] for name in names]) for metric in shared
         }
-        groups.append(Group(value, dict(zip(others, rest, strict=True)), seeds, metrics))
+        groups.append(Group(value, dict(zip(others, rest, strict=True)), names, seeds, metrics))
     return groups
 
 

@@ -1,17 +1,13 @@
-"""A comparison as tables, JSON and a figure with the points themselves."""
+"""A comparison as tables and JSON."""
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from supclap_jax.experiments.comparison import UNITS, Group, baseline_of, difference
 from supclap_jax.experiments.points import number_of
 
-COLOURS = ("#0b6e99", "#d9730d")  # of the directions
 PREFERRED = ("entropy_text_to_audio", "R@1_text_to_audio")  # to tell which value is best
 NAMES = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
 
@@ -90,27 +86,3 @@ def tables(result: dict) -> Iterator[Table]:
                 f"{one['mean']:.3g}", f"{low:.3g} to {high:.3g}", shown,
             )  # fmt: skip
         yield table
-
-
-def draw(result: dict, path: Path) -> Path:
-    """Every run as a point, the mean over seeds as a line: R@1 above, entropy below."""
-    rows = result["groups"]
-    labels = ["\n".join([row["value"], *row["others"].values()]) for row in rows]
-    kinds = [k for k in ("R@1", "entropy") if any(m.startswith(k) and m in rows[0] for m in UNITS)]
-    figure = Figure(figsize=(max(7.2, 0.9 * len(rows)), 2.8 * len(kinds)), layout="tight")
-    for axes, kind in zip(np.atleast_1d(figure.subplots(len(kinds))), kinds, strict=True):
-        for side, (direction, name) in enumerate(NAMES.items()):
-            metric = f"{kind}_{direction}"
-            for place, row in enumerate(rows):
-                x, values = place + 0.24 * side - 0.12, row[metric]["by_seed"]
-                style = {"color": COLOURS[side], "label": name if place == 0 else None}
-                axes.plot([x] * len(values), values, "o", alpha=0.7, **style)
-                mean = row[metric]["mean"]
-                axes.hlines(mean, x - 0.1, x + 0.1, color=COLOURS[side], lw=2)
-        axes.set_xticks(range(len(rows)), labels)
-        axes.set_ylabel(f"{kind} ({UNITS[f'{kind}_text_to_audio']})")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e9e9e7")
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=150, format="png")
-    return path

@@ -8,6 +8,8 @@ import pytest
 
 from supclap_jax.cli.main import main
 from supclap_jax.experiments.comparison import difference, read_groups, resampled_interval
+from supclap_jax.experiments.comparison_figures import figures
+from supclap_jax.experiments.comparison_report import report
 
 CLIPS = 150
 GAIN = {"info_nce": 0.0, "static": 2.0, "dynamic": 5.0}
@@ -163,3 +165,32 @@ def test_a_best_value_at_the_edge_of_its_sweep_is_a_warning(swept, capsys):
         assert f"at audio.dim {size}, 0.01, is the edge of its sweep, 0.0001 to 0.01" in printed
     assert main([*command, "--where=optimizer.learning_rate < 5e-3"]) == 0
     assert "Warning" not in capsys.readouterr().out
+
+
+def test_cells_are_compared_by_name_and_drawn_over_their_steps(swept):
+    """Runs of several settings that differ by name; the steps that all of a cell's runs have."""
+    text = (swept / "results.csv").read_text().replace("dynamic-16-", "dynamic 16-")
+    (swept / "results.csv").write_text(text)
+    for seed in "012":
+        (swept / "runs" / f"dynamic-16-{seed}").rename(swept / "runs" / f"dynamic 16-{seed}")
+        steps = (10, 20, 30) if seed == "0" else (10, 30)
+        lines = [{"step": step, "gradient_norm": step + int(seed)} for step in steps]
+        path = swept / "runs" / f"dynamic 16-{seed}" / "metrics.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    groups = read_groups(swept, "cell", ["audio.dim != 32"])
+    assert [g.value for g in groups][:4] == ["info_nce-8", "static-8", "dynamic-8", "info_nce-16"]
+    assert all(g.seeds == ["0", "1", "2"] and g.others == {} for g in groups)
+    result = report(groups, "cell", "info_nce-16")
+    drawn = figures(result, groups, swept)
+    assert list(drawn) == ["comparison", "gains", "steps"]
+    (axes,) = drawn["steps"].axes
+    (line,) = axes.lines
+    assert line.get_label() == "dynamic 16"
+    np.testing.assert_array_equal(line.get_xdata(), [10, 30])
+    np.testing.assert_array_equal(line.get_ydata(), [11, 31])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (10, 32)
+    panel = drawn["gains"].axes[0]
+    assert [tick.get_text() for tick in panel.get_yticklabels()][-1] == "dynamic 16"
+    (point,) = panel.lines[-2].get_xdata()
+    assert point == pytest.approx(10)
