@@ -42,6 +42,10 @@ TWO_LEARNED_RADII = Condition(
 PREDICTED_RADIUS = Condition(
     "loss.svr.radius = 'dynamic'", lambda config: config.loss.svr.radius == "dynamic"
 )
+OFFLINE = Condition(
+    "loss.svr.radius = 'dynamic' and loss.svr.similarity = 'offline'",
+    lambda config: config.loss.svr.radius == "dynamic" and config.loss.svr.similarity == "offline",
+)
 BIAS = Condition("a bias, such as loss.base = 'siglip'", takes_bias)
 LEARNED_TEMPERATURE = Condition(
     "temperature.learned = True", lambda config: config.temperature.learned

@@ -25,6 +25,7 @@ from supclap_jax.config.conditions import (
     LEARNED_TEMPERATURE,
     MIXTURE,
     MOVING_AVERAGE,
+    OFFLINE,
     PREDICTED_RADIUS,
     PROFILE,
     SVR,
@@ -154,6 +155,16 @@ FIELDS: dict[str, Field] = {
         "batch size) or its summary",
         choice("row", "summary"),
         PREDICTED_RADIUS,
+    ),
+    "loss.svr.similarity": Field(
+        "online",
+        "whose similarities the radius is predicted from: those of the embeddings in training, or "
+        "(offline) of a frozen reference model, at the temperature in training",
+        choice("online", "offline"),
+        PREDICTED_RADIUS,
+    ),
+    "loss.svr.reference": Field(
+        "", "folder of supclap embed-reference, for this data", Text(), OFFLINE
     ),
     "loss.svr.hidden": Field(64, "width of the MLP's two hidden layers", SIZE, PREDICTED_RADIUS),
     "loss.svr.activation": Field(

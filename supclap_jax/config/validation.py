@@ -7,6 +7,7 @@ from supclap_jax.config.conditions import (
     BRANCH,
     FIXED_RADIUS,
     LEARNED_RADIUS,
+    OFFLINE,
     PREDICTED_RADIUS,
     WSD,
 )
@@ -27,6 +28,7 @@ def validate(config: ConfigDict) -> None:
     base_loss(config)
     _check_block_size(config)
     _check_bound(config)
+    _check_offline(config)
     _check_pretrained(config)
     _check_attention(config)
     _check_mixture(config)
@@ -92,6 +94,24 @@ def _check_bound(config: ConfigDict) -> None:
             f"loss.svr.initial_radius is {svr.initial_radius}; with loss.svr.bound = 'distance' it "
             "is a share of the distance: expected above 0 and below 1"
         )
+
+
+def _check_offline(config: ConfigDict) -> None:
+    if not OFFLINE.holds(config):
+        return
+    if not config.loss.svr.reference:
+        raise ConfigError(
+            "loss.svr.similarity is 'offline', but loss.svr.reference is not set; give the folder "
+            "that 'supclap embed-reference' wrote"
+        )
+    for key, wanted in (("loss.block_size", None), ("data.mixup", 0.0), ("loss.svr.detach", True)):
+        section, _, name = key.rpartition(".")
+        value = (config.loss.svr if section == "loss.svr" else config[section])[name]
+        if value != wanted:
+            raise ConfigError(
+                f"loss.svr.similarity is 'offline', which {key} = {value!r} does not go with; "
+                f"leave it at {wanted!r}"
+            )
 
 
 def _check_pretrained(config: ConfigDict) -> None:

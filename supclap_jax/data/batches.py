@@ -9,10 +9,12 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from supclap_jax.config.conditions import OFFLINE
 from supclap_jax.data import augment
 from supclap_jax.data.audio import read_clip
 from supclap_jax.data.clips import Clip, Clips
 from supclap_jax.data.prepared import Mixture
+from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
 from supclap_jax.data.workers import live_with_parent
 
@@ -41,7 +43,7 @@ class LoadPair(grain.transforms.RandomMap):
         clip = self.clips[index]
         spoken = [language for language in data.languages if clip.captions.get(language)]
         language = spoken[rng.integers(len(spoken))] if spoken else LABEL_LANGUAGE
-        audio, samples, caption = self._draw(clip, language, rng)
+        audio, samples, caption, number = self._draw(clip, language, rng)
         if data.mixup and rng.random() < data.mixup:
             start, stop = next(part[:2] for part in self.clips.parts if index < part[1])
             other = self._draw(self.clips[rng.integers(start, stop)], language, rng)
@@ -52,19 +54,24 @@ class LoadPair(grain.transforms.RandomMap):
             audio = augment.time_shift(audio, samples, rng)
         if data.gain_db:
             audio = augment.gain(audio, data.gain_db, rng)
-        return {
+        pair = {
             "audio": audio,
             "audio_lengths": np.int32(samples),
             "tokens": self.tokenizer.encode(caption, language, self.config.text.max_tokens),
             "group_ids": np.int32(index),
         }
+        if OFFLINE.holds(self.config):
+            reference = open_reference(self.config.loss.svr.reference)
+            rows = reference.rows(index, language, number)
+            pair["reference_audio"], pair["reference_text"] = rows
+        return pair
 
     def _draw(self, clip: Clip, language: str, rng: np.random.Generator):
-        """A crop of a clip, its number of samples, and one of its captions or one of its labels."""
+        """A crop of a clip, its number of samples, a caption of it or its labels, and which."""
         captions = clip.captions.get(language) or (label_caption(clip.labels),)
-        caption = captions[rng.integers(len(captions))]
+        number = rng.integers(len(captions))
         position = rng.random()
-        return *read_clip(clip.audio, self.seconds, position), caption
+        return *read_clip(clip.audio, self.seconds, position), captions[number], number
 
 
 def training_batches(
@@ -86,7 +93,8 @@ def training_batches(
     Yields:
       "audio" float32 `[batch, samples]`, "audio_lengths" int32 `[batch]`, how many of them are the
       clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32 `[batch]`, the clip's
-      number; batch is `config.batch_size / hosts`.
+      number; batch is `config.batch_size / hosts`. With offline similarities "reference_audio" and
+      "reference_text" float32 `[batch, dim]`, the pair's embeddings by the reference model.
     """
     per_host = config.batch_size // hosts
     streams, weights = [], []

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
+from supclap_jax.config.conditions import OFFLINE
+from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.encoder import SAMPLE_RATE
 from supclap_jax.models.registry import check_config
@@ -195,6 +197,9 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeSt
         "tokens": ((rows, config.text.max_tokens), jnp.int32),
         "group_ids": ((rows,), jnp.int32),
     }
+    if OFFLINE.holds(config):
+        dim = open_reference(config.loss.svr.reference).audio.shape[1]
+        shapes |= {f"reference_{side}": ((rows, dim), jnp.float32) for side in ("audio", "text")}
     return {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         for name, (shape, dtype) in shapes.items()

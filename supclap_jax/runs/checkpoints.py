@@ -52,7 +52,7 @@ class Checkpoints:
       repair: whether to put damaged checkpoints away, in `workdir/damaged`, and print which.
 
     Raises:
-      DamagedCheckpoint: one is, and that is not to be repaired.
+      DamagedCheckpoint: one is, that is not to be repaired, and Orbax cannot do without it.
       RunError: the file system does not let one be read.
     """
 
@@ -64,6 +64,7 @@ class Checkpoints:
         repair: bool = False,
     ):
         self._folder = (workdir / "checkpoints").absolute()
+        self._damaged: dict[int, str] = {}
         for step in _step_folders(self._folder):
             try:
                 problem = _problem(step, contents=False)
@@ -72,10 +73,10 @@ class Checkpoints:
                     f"checkpoint {step} cannot be read: {_reason(error)}. It was left as it is; "
                     "mend that and try again"
                 ) from error
-            if problem and not repair:
-                raise DamagedCheckpoint(step, problem)
-            if problem:
+            if problem and repair:
                 self._put_away(step, problem)
+            elif problem:
+                self._damaged[int(step.name)] = problem
         wait_for_all("damaged checkpoints are put away")
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._wrote = False
@@ -84,14 +85,17 @@ class Checkpoints:
             CustomSteps(list(keep_steps)),
             BestN(get_metric_fn=_recall, n=1),
         ]
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(kept),
-                best_fn=_recall,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._add_sums),
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(kept),
+            best_fn=_recall,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_sums),
         )
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except Exception as error:  # Orbax raises any kind
+            for step, problem in self._damaged.items():
+                raise DamagedCheckpoint(self._folder / str(step), problem) from error
+            raise
 
     def save(self, states: States, step: int, recall: float | None = None) -> None:
         """Starts to write the states after `step`, with their validation recall where known.
@@ -169,6 +173,7 @@ class Checkpoints:
 
         Raises:
           RunError: there is no such checkpoint.
+          DamagedCheckpoint: it is.
         """
         step = self.best_step() if step is None else step
         if step is None:
@@ -178,6 +183,8 @@ class Checkpoints:
                 f"{self._folder.parent} holds no checkpoint of step {step}; there are "
                 f"{', '.join(map(str, self.steps())) or 'none'}"
             )
+        if step in self._damaged:
+            raise DamagedCheckpoint(self._folder / str(step), self._damaged[step])
         return step
 
     def steps(self) -> list[int]:

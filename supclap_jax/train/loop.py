@@ -12,11 +12,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax.config import flatten
+from supclap_jax.config.conditions import OFFLINE
 from supclap_jax.console import console
 from supclap_jax.data.batches import training_batches
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips, load_training
 from supclap_jax.data.prepared import Mixture
+from supclap_jax.data.reference_embeddings import check_reference
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.data.text_counts import count_captions, told
 from supclap_jax.errors import DataError, Disconnected, Diverged, Interrupted
@@ -174,6 +176,8 @@ def _open(run: Run, config: ConfigDict, mesh: Mesh) -> dict[str, Clips | Mixture
             f"batch_size is {config.batch_size}, but there are only {len(clips)} training clips; "
             "lower it or add clips"
         )
+    if OFFLINE.holds(config):
+        check_reference(config.loss.svr.reference, clips)
     if config.branch.run and not run.exists:
         check_branch(config, clips_of_split)
     elif not run.exists:

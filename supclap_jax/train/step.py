@@ -49,7 +49,7 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
         outputs, backward, new_batch_stats = jax.vjp(towers_of, params, has_aux=True)
         audio, text, logit_scale, _ = outputs
         (_, (metrics, pulls)), (*by_outputs, radius_gradient) = loss(
-            *outputs, batch["group_ids"], radius_params
+            *outputs, batch["group_ids"], radius_params, reference=_reference(batch)
         )
         (gradient,) = backward(tuple(by_outputs))
         metrics["temperature"] = 1 / logit_scale
@@ -62,8 +62,17 @@ def make_gradients(config: ConfigDict, mesh: Mesh) -> Callable:
     return gradients
 
 
+def _reference(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array] | None:
+    """Embeddings of the pairs by a frozen model, where radii are predicted from them."""
+    if "reference_audio" not in batch:
+        return None
+    return batch["reference_audio"], batch["reference_text"]
+
+
 def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     """`loss(audio, text, logit_scale, logit_bias, ids, radius_params)`, the results of `supclap`.
+
+    With `reference`, embeddings of the same pairs, a predictor of radii sees their similarities.
 
     With `config.loss.block_size` the devices of the mesh share its sweeps over the pairs; without,
     each similarity matrix exists as a whole. The result is the same.
@@ -81,11 +90,13 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
         options |= {name: svr[name] for name in ("direction", "alpha", "beta", "bound")}
     factor, intra_weight = config.loss.contraction, config.loss.intra_modal
 
-    def loss(audio, text, logit_scale, logit_bias, ids, radius_params, **placement):
+    def loss(audio, text, logit_scale, logit_bias, ids, radius_params, reference=None, **placement):
         if factor != 1:
             audio, text = contract(audio, text, factor), contract(text, audio, factor)
         radii = partial(radius_model.apply, {"params": radius_params})
-        if radius_model.looks_at == "summary":
+        if reference is not None:
+            given = radii(similarity(*reference) * logit_scale)
+        elif radius_model.looks_at == "summary":
             given = {"predict_radii": radii}
         elif radius_model.looks_at == "matrix":
             given = radii(similarity(audio, text) * logit_scale)

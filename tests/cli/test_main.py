@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "compare",
     "config",
+    "embed-reference",
     "evaluate",
     "export",
     "export-weights",

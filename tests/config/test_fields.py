@@ -22,6 +22,11 @@ SWITCH = {
         "loss.svr.radius": "static"
     },
     "loss.svr.radius = 'dynamic'": {"loss.svr.radius": "dynamic"},
+    "loss.svr.radius = 'dynamic' and loss.svr.similarity = 'offline'": {
+        "loss.svr.radius": "dynamic",
+        "loss.svr.similarity": "offline",
+        "loss.svr.reference": "runs/reference",
+    },
     "a bias, such as loss.base = 'siglip'": {"loss.base": "siglip"},
     "temperature.learned = True": {"temperature.learned": False},
     "audio.frozen = False": {"audio.frozen": True},
@@ -191,7 +196,8 @@ def test_a_field_that_is_not_used_must_keep_its_default(key):
     if FIELDS[key].used.holds(default()):
         off, on = on, off
     other = other_value(key)
-    validate(changed({**on, key: other}))
+    with_it = {"loss.svr.reference": "runs/reference"} if key == "loss.svr.similarity" else {}
+    validate(changed({**on, key: other, **with_it}))
     config = changed({**off, key: other})
     with pytest.raises(ConfigError) as error:
         validate(config)

@@ -11,6 +11,7 @@ from tests.config.test_fields import SWITCH, assign, changed, other_value
 # What else must change where a field has its `other_value`.
 WITH = {
     "branch.run": {"branch.step": 5},
+    "loss.svr.similarity": {"loss.svr.reference": "runs/reference"},
     "attention": {"compute_dtype": "bfloat16"},
     "data.mixture": {"data.evaluation": "first"},
     "microbatch_size": {"batch_size": 48},
@@ -20,6 +21,8 @@ WITH = {
 }
 
 EXCLUDED = (
+    "loss.svr.similarity",  # by loss.block_size
+    "loss.svr.reference",
     "loss.svr.fixed_radius",  # by a dynamic radius
     "loss.svr.direction",  # by loss.svr.shared
     "loss.svr.features",  # by loss.block_size

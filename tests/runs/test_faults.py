@@ -127,6 +127,19 @@ def test_a_damaged_checkpoint_is_put_away_and_the_one_before_used(
     assert len(list((workdir / "damaged").iterdir())) == 1
 
 
+def test_damage_of_another_checkpoint_is_none_of_the_one_that_is_read(finished, workdir):
+    first, newest = (workdir / "checkpoints" / str(step) for step in (2, STEPS))
+    lose(first)
+    cut_metadata(first)
+    assert_equal(states_of(workdir, STEPS), states_of(finished, STEPS))
+    change(newest)
+    with pytest.raises(RunError, match=f"{newest} is damaged"):
+        states_of(workdir, STEPS)
+    cut_metrics(first)  # which Orbax reads to tell which is the best
+    with pytest.raises(RunError, match=f"{first} is damaged"):
+        states_of(workdir, STEPS - 2)
+
+
 def test_what_cannot_be_read_at_all_is_no_damage(workdir):
     """Of the errors of a file system, the one that is to be had: the list of sums is a folder."""
     sums = workdir / "checkpoints" / str(STEPS) / SUMS
