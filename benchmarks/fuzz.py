@@ -63,6 +63,7 @@ VALUES = {
 LEFT = (
     *("data.path", "data.mixture", "data.evaluation", "branch.run", "branch.step", "pretrained"),
     *("audio.encoder", "audio.pretrained", "text.encoder", "text.pretrained", "text.tokenizer"),
+    *("loss.svr.similarity", "loss.svr.reference"),
     *("compilation_cache", "total_steps", "attention", "profile.start", "profile.steps"),
 )
 

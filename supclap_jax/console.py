@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 INTERVAL = 30.0  # seconds between lines outside a terminal
+STANDSTILLS = ("waiting for data", "compiling", "validating")  # while steps say nothing of the time
 
 console = Console(highlight=False, markup=False)
 
@@ -77,6 +78,6 @@ def _line(task: Task) -> str:
         parts.append(f"{task.completed:,.0f} of {task.total:,.0f}")
     parts.append(task.fields.get("status"))
     parts.append(f"{timedelta(seconds=round(task.elapsed or 0))} so far")
-    if task.time_remaining is not None:
+    if task.time_remaining is not None and task.fields.get("status") not in STANDSTILLS:
         parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
     return f"{task.description}: {', '.join(filter(None, parts))}"

@@ -32,6 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = path.resolve()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        unfinished.touch()  # with the rights that files have here, whatever writes it
         yield unfinished
         _sync(unfinished)
         os.replace(unfinished, path)

@@ -3,7 +3,8 @@
 Differences to the baseline are of the same seed and the same clips, run by run; their intervals
 cover the chance of the seeds and that of the clips. Where other settings vary too, each of their
 values is compared on its own. DIR/comparison.json has all numbers, DIR/comparison.png every run
-as a point, DIR/gains.png the differences, and DIR/steps.png recall, drift and radii over the steps.
+as a point, DIR/gains.png the differences, and DIR/steps.png recall, forces and contraction over the
+steps.
 """
 
 import argparse

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError("--step is of a run's checkpoints; leave it out with --config")
     config = config_of(options) if options.config else None
     from supclap_jax.evaluate.evaluation import Evaluation, evaluate
-    from supclap_jax.inference.model import find_model, initial_model
+    from supclap_jax.inference.model import find_model, initial_model, model_of_run
     from supclap_jax.runs.processes import connect
 
     if options.distributed:
@@ -113,8 +113,10 @@ def run(options: argparse.Namespace) -> None:
     )
     if config:
         model = initial_model(options.config, config)
+    elif options.workdir:
+        model = model_of_run(options.workdir, options.step)
     else:
-        model = find_model(options.workdir or options.model, options.step)
+        model = find_model(options.model, options.step)
     evaluate(
         model,
         evaluation,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from supclap_jax.errors import ConfigError, UserError
+from supclap_jax.files import path_of
 
 INCLUDED = Path(__file__).parents[1] / "recipes"
 FOLDERS = {"recipe": INCLUDED, "sweep": INCLUDED / "sweeps"}
@@ -29,7 +30,7 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
     """
     name, *argument = reference.split(":", 1)
     is_file = name.endswith(".py") or "/" in name
-    path = Path(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
+    path = path_of(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
     spec = importlib.util.spec_from_file_location(kind, path)
     if spec is None or not path.is_file():
         files = sorted(FOLDERS[kind].glob("*.py"))

@@ -2,11 +2,13 @@
 
 `audio.npy` float16 `[clips, dim]` and `text.npy` float16 `[captions, dim]`, unit rows; `first.npy`
 int64 `[clips, languages]`, the row of each clip's first caption in each language, -1 without any;
-`reference.json`, the languages, the digest of the clips, and what made it.
+`reference.json`, the languages, digests of the clips and of the arrays, and what made it.
 """
 
 import functools
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +30,18 @@ class Reference(NamedTuple):
       text: float16 `[captions, dim]`.
       first: int64 `[clips, languages]`.
       languages: of the columns of `first`.
+      asked: languages of the captions that were asked for.
       clips: digest of the clips.
+      digest: of the arrays.
     """
 
     audio: np.ndarray
     text: np.ndarray
     first: np.ndarray
     languages: tuple[str, ...]
+    asked: tuple[str, ...]
     clips: str
+    digest: str
 
     def rows(self, clip: int, language: str, caption: int) -> tuple[np.ndarray, np.ndarray]:
         """Float32 `[dim]` of a clip and of one of its captions in a language."""
@@ -57,7 +63,8 @@ def open_reference(folder: str) -> Reference:
             np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in ("audio", "text", "first")
         ]
-        found = Reference(*arrays, tuple(facts["languages"]), facts["clips"])
+        languages, asked = (tuple(facts[name]) for name in ("languages", "asked"))
+        found = Reference(*arrays, languages, asked, facts["clips"], facts["digest"])
         captions, clips = len(found.text), len(found.audio)
         is_whole = (
             found.audio.dtype == found.text.dtype == np.float16
@@ -75,9 +82,14 @@ def open_reference(folder: str) -> Reference:
     return found
 
 
-def check_reference(folder: str, clips: Clips | Mixture) -> None:
-    """Raises DataError where the embeddings are not of these clips and captions."""
-    if open_reference(folder).clips != clips.fingerprint():
+def check_reference(folder: str, clips: Clips | Mixture, languages: Sequence[str]) -> None:
+    """Raises DataError where the embeddings are damaged, or not of these clips and captions."""
+    found = open_reference(folder)
+    if _digest(found.audio, found.text, found.first) != found.digest:
+        raise DataError(
+            f"the reference embeddings in {folder!r} are not as they were written; write them again"
+        )
+    if found.clips != clips.fingerprint() or set(found.asked) != set(languages):
         raise DataError(
             f"the reference embeddings in {folder!r} are of other clips or captions than are "
             "trained on; write them for this data with 'supclap embed-reference'"
@@ -87,7 +99,14 @@ def check_reference(folder: str, clips: Clips | Mixture) -> None:
 def write_reference(
     folder: Path, audio: np.ndarray, text: np.ndarray, first: np.ndarray, facts: dict
 ) -> None:
-    """Writes the arrays, and last `reference.json` with `facts`, such as "languages" and "clips".
+    """Writes the arrays, and last `reference.json` with `facts` and their digest.
+
+    Args:
+      folder: made if need be.
+      audio: `[clips, dim]`.
+      text: `[captions, dim]`.
+      first: int64 `[clips, languages]`.
+      facts: "languages", "asked" and "clips", as of `Reference`, and others.
 
     Raises:
       OSError: the folder cannot be written.
@@ -97,4 +116,12 @@ def write_reference(
     for name, array in arrays.items():
         with replacing(folder / f"{name}.npy") as unfinished, open(unfinished, "wb") as file:
             np.save(file, array, allow_pickle=False)
+    facts = facts | {"digest": _digest(*arrays.values())}
     write_whole(folder / FILE, json.dumps(facts, indent=2) + "\n")
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

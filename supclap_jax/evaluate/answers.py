@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from supclap_jax.data.clips import Clips
-from supclap_jax.evaluate.bootstrap import recall_error
+from supclap_jax.evaluate.bootstrap import OF_95_PERCENT, recall_error
 from supclap_jax.evaluate.retrieval import BLOCK_SIZE, Queries, Retrieval, exact_similarity
 from supclap_jax.files import write_whole
 
 GROUPS = 4  # of clips, by length and the like
-OF_95_PERCENT = 1.96  # standard errors
 COLUMNS = (
     "direction",
     "clip",

@@ -14,6 +14,7 @@ from supclap_jax.evaluate.retrieval import Queries, Retrieval, rank_metrics
 
 RESAMPLES = 1000
 LEVEL = 0.95
+OF_95_PERCENT = 1.96  # standard errors to either side
 
 
 class Estimate(NamedTuple):

@@ -26,7 +26,7 @@ from supclap_jax.evaluate.tables import recall_tables, tables
 from supclap_jax.evaluate.training_figures import training_figures
 from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
-from supclap_jax.inference.model import Model, find_model
+from supclap_jax.inference.model import Model, find_model, model_of_run
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.tokens import check_languages
 from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
@@ -67,9 +67,9 @@ def evaluate_run(workdir: Path) -> None:
     """The plain evaluation of a run: its best checkpoint on its own test split.
 
     Raises:
-      As `evaluate` and `find_model`.
+      As `evaluate` and `model_of_run`.
     """
-    evaluate(find_model(workdir), workdir=workdir)
+    evaluate(model_of_run(workdir), workdir=workdir)
 
 
 def evaluate(
@@ -105,6 +105,12 @@ def evaluate(
     for path in (out, answers):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise ConfigError(f"cannot write {str(path)!r}; expected a file in an existing folder")
+    plain = workdir is not None and evaluation == Evaluation()
+    if pdf and not plain and out is None:
+        raise ConfigError(
+            "--figures=pdf is of the plain evaluation of a run, or of --json=FILE beside which a "
+            "figure goes; add that, or leave it"
+        )
     templates = zero_shot.PROMPTS
     if evaluation.prompts:
         templates = zero_shot.read_prompts(evaluation.prompts)
@@ -157,7 +163,6 @@ def evaluate(
         f"{result['clips']:,} clips",
         pdf,
     )
-    plain = workdir is not None and evaluation == Evaluation()
     examples = _similarities(run, clips) if plain else None
     if not is_first():
         return
@@ -170,11 +175,12 @@ def evaluate(
             figures = workdir / "figures"
             _write(result, workdir / "evaluation.json")
             write_per_clip(workdir, clips, scores)
-            of_run = Print(f"{workdir} · {run.config.data.path}", pdf)
-            _tell(training_figures(workdir / "metrics.jsonl", figures, of_run))
-            _draw_confusion(scores, figures / "confusion.png", style)
-        if examples:
-            _tell(similarity_figure(*examples, figures / "similarity.png", style))
+            with working("drawing figures"):
+                of_run = style._replace(note=f"{workdir} · {run.config.data.path}")
+                _tell(training_figures(workdir / "metrics.jsonl", figures, of_run))
+                _draw_confusion(scores, figures / "confusion.png", style)
+                if examples:
+                    _tell(similarity_figure(*examples, figures / "similarity.png", style))
         if out is not None:
             _write(result, out)
             _draw_confusion(scores, out.with_suffix(".confusion.png"), style)
@@ -212,7 +218,8 @@ class _Subject:
         """Reads the parameters."""
         config = self.config
         mesh = mesh_at_hand(config)
-        self.variables = self.model.variables(mesh)
+        with working(f"reading the weights of {self.model.name}"):
+            self.variables = self.model.variables(mesh)
         self.embedder = Embedder(
             make_model(config), self.model.tokenizer, config, batch_sharding(mesh)
         )
@@ -258,7 +265,8 @@ def _print(result: dict, leaks: list[tuple[str, str]] | None, config: ConfigDict
             f"(evaluate.long_audio is {config.evaluate.long_audio!r}).",
             soft_wrap=True,
         )
-    console.print(f"Checkpoint of step {result['step']}.")
+    step = result["step"]
+    console.print(f"Checkpoint of step {step}." if step else "Before the first step of training.")
     if leaks:
         console.print(
             f"{len(leaks):,} of the run's training clips are among these, such as {leaks[0][0]!r} "
@@ -283,10 +291,11 @@ def _write_answers(path: Path, scores: Scores) -> None:
         return
     clips, language, audio, text, owner = scores.pairs
     one_each = np.arange(len(audio))
-    found = Retrieval(
-        best_answers(text, audio, owner, one_each), best_answers(audio, text, one_each, owner)
-    )
-    write_answers(path, clips, scores.retrieval[language], found, language)
+    with working("looking for the best wrong answers"):
+        found = Retrieval(
+            best_answers(text, audio, owner, one_each), best_answers(audio, text, one_each, owner)
+        )
+        write_answers(path, clips, scores.retrieval[language], found, language)
     _tell([path])
 
 

@@ -12,6 +12,10 @@ TEXT_COLOUR = "#0b6e99"
 AUDIO_COLOUR = "#d9730d"
 NEUTRAL_COLOUR = "#37352f"
 QUIET_COLOUR = "#9b9a97"
+DIRECTIONS = {
+    "text_to_audio": ("text → audio", TEXT_COLOUR),
+    "audio_to_text": ("audio → text", AUDIO_COLOUR),
+}
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -56,11 +60,15 @@ def save(figure: Figure, path: Path, style: Print) -> list[Path]:
     paths = [path, path.with_suffix(".pdf")] if style.pdf else [path]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.draw_without_rendering()
-        drawn = figure.get_tightbbox()  # in inches, as far as names lie outside
-        left, below = drawn.x0 / figure.get_figwidth(), drawn.y0 / figure.get_figheight()
-        small = {"fontsize": 7, "color": QUIET_COLOUR, "va": "top", "parse_math": False}
-        figure.text(left, below - 0.1 / figure.get_figheight(), style.note, **small)
+        put_below(figure, style.note)
         for path in paths:
             figure.savefig(path, dpi=DPI, bbox_inches="tight")
     return paths
+
+
+def put_below(figure: Figure, note: str) -> None:
+    """Small print below all that is drawn; saving with `bbox_inches="tight"` makes room for it."""
+    figure.draw_without_rendering()
+    drawn, height = figure.get_tightbbox(), figure.get_figheight()  # inches
+    left, below = drawn.x0 / figure.get_figwidth(), (drawn.y0 - 0.1) / height
+    figure.text(left, below, note, fontsize=7, color=QUIET_COLOUR, va="top", parse_math=False)

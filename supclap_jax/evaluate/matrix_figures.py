@@ -14,7 +14,7 @@ from supclap_jax.evaluate.figure_style import NEUTRAL_COLOUR, PLAIN, STYLE, Prin
 
 LABEL_COLUMNS = 52
 CLASS_COLUMNS = 28
-LINES = (2, 3, 4)  # of a caption, as many as make all differ
+LINES = (2, 3)  # of a caption, as many as make all differ
 ANNOTATED_PAIRS = 12
 ANNOTATED_CLASSES = 20
 MANY_CLASSES = 60

@@ -80,8 +80,7 @@ def report(
       "geometry", "recall_by"}`, and "metric_styles" where `styles`, names of
       `metric_styles.STYLES`, are asked for. "captions", "retrieval", "entropy", "geometry" (of each
       clip with its first caption), "recall_by" and "metric_styles" are of the headline language.
-      "clips" are those of
-      the retrieval, or without captions all of them.
+      "clips" are those of the retrieval, or without captions all of them.
     """
     rankings = list(scores.retrieval.values())
     headline = rankings[0] if rankings else None

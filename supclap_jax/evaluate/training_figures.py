@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from supclap_jax.evaluate.bootstrap import OF_95_PERCENT
 from supclap_jax.evaluate.figure_style import (
     AUDIO_COLOUR,
+    DIRECTIONS,
     NEUTRAL_COLOUR,
     PLAIN,
     QUIET_COLOUR,
@@ -25,13 +27,10 @@ from supclap_jax.evaluate.figure_style import (
 from supclap_jax.runs.metrics import read_lines
 
 SIDES = {"text": TEXT_COLOUR, "audio": AUDIO_COLOUR}
-DIRECTIONS = {
-    "text_to_audio": ("text → audio", TEXT_COLOUR),
-    "audio_to_text": ("audio → text", AUDIO_COLOUR),
-}
 SMOOTHING_SHARE = 0.02
 FEW_POINTS = 30
-OF_95_PERCENT = 1.96  # standard errors
+# Scheduled or summed up already: drawn as they are.
+SMOOTH = ("learning_rate", "temperature", "goodput")
 
 
 class Curve(NamedTuple):
@@ -57,7 +56,7 @@ def training_figures(
         resumed run logged a step twice, the later line counts.
       out_dir: folder for `loss.png`, `recall.png`, `radius.png`, `forces.png` and `training.png`;
         created if missing.
-      style: small print, and whether there is PDF, too.
+      style: small print, to which the last step is added, and whether there is PDF, too.
 
     Returns:
       The files written. A figure, or a panel of one, whose metrics were not logged, or were zero
@@ -74,10 +73,12 @@ def training_figures(
         "training": lambda curves: _panels(curves, _TRAINING),
     }
     paths = []
+    last = max((curve.steps[-1] for curve in curves.values()), default=0)
+    note = f"{style.note} · to step {last:,}" if style.note else ""
     with rc_context(STYLE):
         for name, draw in figures.items():
             if (figure := draw(curves)) is not None:
-                paths += save(figure, out_dir / f"{name}.png", style)
+                paths += save(figure, out_dir / f"{name}.png", style._replace(note=note))
     return paths
 
 
@@ -133,7 +134,7 @@ _TRAINING: tuple[_Panel, ...] = (
     ("Learning rate", "Rate", _alone("learning_rate")),
     ("Norm of the gradient", "Norm (nats per unit)", _alone("gradient_norm")),
     ("Contraction of the push across u", "1 - R/d", _of_sides("contraction/{}")),
-    ("Recall within the batch", "R@1 (%)", _of_directions("recall/{}")),
+    ("Recall within the batch", "R@1 (%)", _of_directions("R@1/{}")),
     ("Goodput since the first start", "Share of time in kept steps", _alone("goodput")),
 )
 
@@ -149,7 +150,9 @@ def _panels(curves: Curves, panels: tuple[_Panel, ...]) -> Figure | None:
     for place, (title, unit, lines) in enumerate(drawn, start=1):
         axes = figure.add_subplot(rows, columns, place)
         for label, (key, colour) in lines.items():
-            if key in curves:
+            if key in SMOOTH and key in curves:
+                axes.plot(*curves[key], color=colour)
+            elif key in curves:
                 _plot(axes, curves[key], colour, label)
         _finish(axes, title, unit)
     return figure
@@ -162,12 +165,14 @@ def _recall_figure(curves: Curves) -> Figure | None:
         return None
     figure = new_figure(width=7.2, height=4.0)
     axes = figure.subplots()
+    title = "Validation recall"
     for label, (key, colour) in lines.items():
         if key not in curves:
             continue
         curve, error = curves[key], curves.get(f"{key}_error")
         axes.plot(*curve, color=colour, label=label, marker="o", markersize=4)
         if error is not None:
+            title = "Validation recall, 95 % interval over clips"
             steps, at_curve, at_error = np.intersect1d(
                 curve.steps, error.steps, return_indices=True
             )
@@ -175,7 +180,7 @@ def _recall_figure(curves: Curves) -> Figure | None:
             low, high = np.clip([centre - spread, centre + spread], 0, 100)
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(bottom=0)
-    _finish(axes, "Validation recall, 95 % interval over clips", "R@1 (%)")
+    _finish(axes, title, "R@1 (%)")
     return figure
 
 

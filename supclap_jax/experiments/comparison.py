@@ -74,7 +74,7 @@ def read_groups(out: Path, by: str, where: Sequence[str] = ()) -> list[Group]:
     for row in rows if by == "cell" else ():
         row["cell"] = row["name"].removesuffix(f"-{row.get('seed', '')}")
     if rows and by not in rows[0]:
-        raise ConfigError(f"{path} has no column {by!r}; it has {', '.join(rows[0])}")
+        raise ConfigError(f"{path} has no column {by!r}; it has cell, {', '.join(rows[0])}")
     conditions = [condition(text, rows[0], "--where") for text in where if rows]
     rows = [row for row in rows if all(met(row) for met in conditions)]
     if len({row[by] for row in rows}) < 2:

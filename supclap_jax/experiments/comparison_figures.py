@@ -9,20 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from supclap_jax.evaluate.figure_style import (
-    AUDIO_COLOUR,
+    DIRECTIONS,
     QUIET_COLOUR,
     STYLE,
-    TEXT_COLOUR,
     new_figure,
+    put_below,
 )
 from supclap_jax.evaluate.training_figures import Curve, read_curves, smooth
 from supclap_jax.experiments.comparison import UNITS, Group
 from supclap_jax.experiments.sweep_file import workdir_of
 
-DIRECTIONS = {
-    "text_to_audio": ("text → audio", TEXT_COLOUR),
-    "audio_to_text": ("audio → text", AUDIO_COLOUR),
-}
+LINE_STYLES = ("-", "--", ":")  # of the first ten groups, the next ten, and so on
 # Title and unit of each panel of the runs over their steps, and the metric.
 OVER_STEPS = (
     ("Validation recall, text → audio", "R@1 (%)", "validation/text_to_audio/R@1"),
@@ -48,7 +45,11 @@ def figures(result: dict, groups: Sequence[Group], out: Path) -> dict[str, Figur
             "gains": _gains(result),
             "steps": _over_steps(groups, out),
         }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+        drawn = {name: figure for name, figure in drawn.items() if figure is not None}
+        seeds = {name for group in groups for name in group.seeds}
+        for figure in drawn.values():
+            put_below(figure, f"{out} · {len(groups)} groups, {len(seeds)} seeds")
+    return drawn
 
 
 def _points(result: dict) -> Figure:
@@ -90,7 +91,8 @@ def _gains(result: dict) -> Figure | None:
                 axes.plot(less["value"], place, "o", color=colour)
         axes.axvline(0, color=QUIET_COLOUR, linewidth=0.8)
         axes.set_title(f"{kind} {name}", fontsize=9)
-        axes.set_xlabel(f"less {result['baseline']} ({UNITS[metric]})")
+        unit = "points; right is better" if kind == "R@1" else "nats; left is better"
+        axes.set_xlabel(f"less {result['baseline']} ({unit})")
     labels = [" ".join([row["value"], *row["others"].values()]) for row in rows]
     panels[0].set_yticks(range(len(rows)), labels, parse_math=False)
     panels[0].invert_yaxis()
@@ -107,7 +109,7 @@ def _over_steps(groups: Sequence[Group], out: Path) -> Figure | None:
     panels = [panel for panel in OVER_STEPS if panel[2] in logged]
     if not panels:
         return None
-    colours = colormaps["tab20" if len(groups) > 10 else "tab10"].colors
+    colours = colormaps["tab10"].colors
     figure = new_figure(11.0, 3.2 * ((len(panels) + 1) // 2))
     for place, (title, unit, metric) in enumerate(panels, start=1):
         axes = figure.add_subplot((len(panels) + 1) // 2, 2, place)
@@ -115,7 +117,8 @@ def _over_steps(groups: Sequence[Group], out: Path) -> Figure | None:
             found = [run[metric] for run in runs if metric in run]
             if found:
                 label = " ".join([group.value, *group.others.values()])
-                _band(axes, found, colours[number % len(colours)], label)
+                style = LINE_STYLES[number // len(colours) % len(LINE_STYLES)]
+                _band(axes, found, colours[number % len(colours)], style, label)
         axes.set_title(title)
         axes.set_xlabel("Training step")
         axes.set_ylabel(unit)
@@ -129,12 +132,12 @@ def _gain(row: dict, metric: str) -> dict | None:
     return row[metric]["difference"] if metric in row else None
 
 
-def _band(axes: Axes, runs: Sequence[Curve], colour: tuple, label: str) -> None:
+def _band(axes: Axes, runs: Sequence[Curve], colour: tuple, style: str, label: str) -> None:
     steps = runs[0].steps
     for run in runs[1:]:
         steps = np.intersect1d(steps, run.steps)
     values = np.stack([smooth(run.values[np.isin(run.steps, steps)]) for run in runs])
-    axes.plot(steps, values.mean(axis=0), color=colour, label=label, linewidth=1.4)
+    axes.plot(steps, values.mean(axis=0), color=colour, ls=style, label=label, linewidth=1.4)
     if len(runs) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)

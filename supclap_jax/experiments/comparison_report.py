@@ -13,7 +13,7 @@ NAMES = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
 
 
 def report(groups: list[Group], by: str, baseline: str) -> dict:
-    """What `--json` writes: for each group its mean of every metric, and the difference.
+    """What comparison.json holds: for each group its mean of every metric, and the difference.
 
     Returns:
       `{"by", "baseline", "groups": [{"value", "others", "seeds", metric: {"mean", "by_seed",
@@ -78,11 +78,11 @@ def tables(result: dict) -> Iterator[Table]:
             one = row[metric]
             low, high = min(one["by_seed"]), max(one["by_seed"])
             less = one["difference"]
-            shown = (
-                f"{less['value']:+.3g}  [{less['low']:+.3g}, {less['high']:+.3g}]" if less else ""
-            )
+            digits = 1 if kind == "R@1" else 3
+            ends = (f"{less[end]:+.{digits}f}" for end in ("value", "low", "high")) if less else ()
+            shown = "{}  [{}, {}]".format(*ends) if less else ""
             table.add_row(
                 *row["others"].values(), row["value"], str(len(row["seeds"])),
-                f"{one['mean']:.3g}", f"{low:.3g} to {high:.3g}", shown,
+                f"{one['mean']:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", shown,
             )  # fmt: skip
         yield table

@@ -43,16 +43,37 @@ def find_model(path: Path, step: int | None = None) -> Model:
 
     Args:
       path: the folder.
-      step: of a run: another checkpoint than the best on validation; 0 for what it began with.
+      step: of a run: as of `model_of_run`.
 
     Raises:
-      RunError: there is neither; or as `Run.find_step` and `Run.tokenizer`.
-      ConfigError: an export has one step alone, and this is another.
+      RunError: there is neither; or as `model_of_run`.
+      ConfigError: an export has one step alone, and this is another; or as `model_of_run`.
     """
     if (path / WEIGHTS).is_file():
         return _exported(path, step)
+    if not (path / CONFIG).is_file():
+        raise RunError(f"{path} holds neither a run nor what 'supclap export' writes")
+    return model_of_run(path, step)
+
+
+def model_of_run(path: Path, step: int | None = None) -> Model:
+    """The model in the folder of a run.
+
+    Args:
+      path: the folder.
+      step: another checkpoint than the best on validation; 0 for what it began with.
+
+    Raises:
+      RunError: there is no run; or as `Run.find_step` and `Run.tokenizer`.
+      ConfigError: the run is a branch, which did not begin with step 0.
+    """
     run = Run(path)
     config, tokenizer = run.config, run.tokenizer
+    if step == 0 and config.branch.run:
+        raise ConfigError(
+            f"{path} began with step {config.branch.step} of {config.branch.run}; evaluate that, "
+            "or that run's step 0"
+        )
     if step == 0:
         return Model(str(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh))
     step = run.find_step(step)
@@ -66,16 +87,16 @@ def find_model(path: Path, step: int | None = None) -> Model:
 
 
 def initial_model(name: str, config: ConfigDict) -> Model:
-    """The model that a run of this config would begin with, such as of published weights.
+    """The published weights that a run of this config would begin with.
 
     Raises:
-      ConfigError: the config names no tokenizer, or cannot be.
+      ConfigError: the config names no weights or no tokenizer, or cannot be.
     """
     check_config(config)
-    if not config.text.tokenizer:
+    if not (config.pretrained or (config.audio.pretrained and config.text.pretrained)):
         raise ConfigError(
-            "text.tokenizer is not set; without a run, name the tokenizer that belongs to the "
-            "weights, --config.text.tokenizer=FILE"
+            f"{name} names no weights of both towers; without a run, set pretrained, or "
+            "audio.pretrained and text.pretrained"
         )
     tokenizer = Tokenizer(read_tokenizer(config), config.text.vocab_size)
     return Model(name, config, 0, tokenizer, lambda mesh: _initial(config, mesh))

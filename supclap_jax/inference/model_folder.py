@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from supclap_jax.config import stored
-from supclap_jax.console import console
+from supclap_jax.console import console, working
 from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.files import replacing, write_whole
 from supclap_jax.runs.provenance import provenance
@@ -42,7 +42,8 @@ def export(workdir: Path, out: Path, step: int | None = None) -> None:
         raise ConfigError(f"{out} is not an empty folder; choose another --out")
     run = Run(workdir)
     config, tokenizer = run.config, (run.tokenizer, workdir / TOKENIZER)[1].read_bytes()
-    step, states = run.restore(step)
+    with working(f"reading {workdir}"):
+        step, states = run.restore(step)
     variables = jax.device_get(variables_of(states.dual, config))
     metadata = {
         "producer": "supclap_jax",
@@ -53,7 +54,7 @@ def export(workdir: Path, out: Path, step: int | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / CONFIG, stored.to_json(config))
     write_whole(out / TOKENIZER, tokenizer)
-    with replacing(out / WEIGHTS) as unfinished:
+    with working("writing the weights"), replacing(out / WEIGHTS) as unfinished:
         save_file(flatten_dict(variables, sep="/"), unfinished, metadata)
     console.print(f"Written: {out}, checkpoint of step {step}", soft_wrap=True)
 

@@ -9,7 +9,7 @@ from supclap_jax.console import console, working
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_training
 from supclap_jax.data.reference_embeddings import FILE, write_reference
-from supclap_jax.errors import ConfigError
+from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model
 from supclap_jax.models.dual_encoder import make_model
@@ -32,7 +32,7 @@ def embed_reference(model: Model, config: ConfigDict, out: Path) -> None:
     Raises:
       ConfigError: `out` holds something, or the model knows no such languages.
       DataError: as `load_training`.
-      RunError: the model's weights cannot be read.
+      RunError: the model's weights cannot be read, or what they give is not finite.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder; choose another --out")
@@ -48,14 +48,17 @@ def embed_reference(model: Model, config: ConfigDict, out: Path) -> None:
     with working(f"embedding {len(clips):,} clips and their captions"):
         audio = np.concatenate([embedder.audio(variables, of_set) for of_set in sets])
         texts = [of_set[index].texts for of_set in sets for index in range(len(of_set))]
-        text, first, languages = _embed_texts(embedder, variables, texts)
+        text, first, columns = _embed_texts(embedder, variables, texts)
+    if not (np.isfinite(audio).all() and np.isfinite(text).all()):
+        raise RunError(f"{model.name} gives embeddings that are not finite; choose another model")
     write_reference(
         out,
         audio,
         text,
         first,
         {
-            "languages": languages,
+            "languages": columns,
+            "asked": list(languages),
             "clips": clips.fingerprint(),
             "model": model.name,
             "step": model.step,

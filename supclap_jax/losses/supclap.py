@@ -101,7 +101,7 @@ def supclap(
     Returns:
       The loss, a float32 scalar or `[batch]`, and metrics, float32 scalars without gradient:
       `loss`, `loss/base`, `distance` (mean), in-batch recall at 1 in percent
-      (`recall/text_to_audio`, `recall/audio_to_text`; ties count as misses), and with radii
+      (`R@1/text_to_audio`, `R@1/audio_to_text`; ties count as misses), and with radii
       `loss/svr`, `loss/constraint` and, for each of text and audio in use, `radius/*_mean`,
       `radius/*_std` and `contraction/*` (mean of 1 - R/d). Pulls are `{"audio": [batch, dim],
       "text": [batch, dim]}`, without gradient: the part of the negative gradient of `loss` by which
@@ -170,8 +170,8 @@ def supclap(
     metrics = {
         "loss/base": base_loss,
         "distance": mean(apart),
-        "recall/audio_to_text": 100 * mean(of_base.rows["hit"]),
-        "recall/text_to_audio": 100 * mean(of_base.columns["hit"]),
+        "R@1/audio_to_text": 100 * mean(of_base.rows["hit"]),
+        "R@1/text_to_audio": 100 * mean(of_base.columns["hit"]),
     }
     if sides:
         svr_loss = svr_weight * sum(reduce(rows["loss"]) for rows in svr_rows.values())

@@ -25,7 +25,8 @@ from supclap_jax.runs.states import States
 SUMS = "sums.json"  # in the folder of a step: length and CRC-32 of each of its files
 UNNAMED = "*.orbax-checkpoint-tmp*"  # a checkpoint until all of its files are there
 STAMPED = "_CHECKPOINT_METADATA"  # Orbax notes in it when the checkpoint got its name
-JSON = ("metrics/metrics", "default/_METADATA")  # Orbax's own files that it cannot do without
+METRICS = "metrics/metrics"
+JSON = (METRICS, "default/_METADATA")  # Orbax's own files that it cannot do without
 # How TensorStore's errors begin where bytes are missing or cannot be decoded. Errors of the file
 # system have other codes, such as UNKNOWN (EIO), ABORTED (ESTALE) and RESOURCE_EXHAUSTED (ENOMEM).
 DAMAGED = ("DATA_LOSS:", "FAILED_PRECONDITION:", "NOT_FOUND:", "OUT_OF_RANGE:")
@@ -53,7 +54,7 @@ class Checkpoints:
 
     Raises:
       DamagedCheckpoint: one is, that is not to be repaired, and Orbax cannot do without it.
-      RunError: the file system does not let one be read.
+      RunError: the file system or Orbax does not let one be read.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class Checkpoints:
         except Exception as error:  # Orbax raises any kind
             for step, problem in self._damaged.items():
                 raise DamagedCheckpoint(self._folder / str(step), problem) from error
-            raise
+            raise RunError(
+                f"the checkpoints in {self._folder} cannot be read: {_reason(error)}"
+            ) from error
 
     def save(self, states: States, step: int, recall: float | None = None) -> None:
         """Starts to write the states after `step`, with their validation recall where known.
@@ -175,6 +178,9 @@ class Checkpoints:
           RunError: there is no such checkpoint.
           DamagedCheckpoint: it is.
         """
+        for damaged, problem in self._damaged.items() if step is None else ():
+            if problem.startswith(METRICS):  # then nobody knows which is the best
+                raise DamagedCheckpoint(self._folder / str(damaged), problem)
         step = self.best_step() if step is None else step
         if step is None:
             raise RunError(f"{self._folder.parent} holds no checkpoint yet; train it further")
@@ -253,13 +259,17 @@ def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
     sums = {}
     for path in sorted(step.rglob("*")):
         if path.is_file() and path.name != SUMS and not is_unfinished(path):
-            crc, length = 0, path.stat().st_size
-            if contents:
-                with path.open("rb") as file:
-                    while block := file.read(2**24):
-                        crc = zlib.crc32(block, crc)
-            sums[str(path.relative_to(step))] = [length, crc] if contents else [length]
+            length = path.stat().st_size
+            sums[str(path.relative_to(step))] = [length, _crc(path)] if contents else [length]
     return sums
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _problem(step: Path, contents: bool) -> str | None:
@@ -282,6 +292,9 @@ def _problem(step: Path, contents: bool) -> str | None:
             return f"{name} is missing"
         if found[name][0] != sums[0]:
             return f"{name} has {found[name][0]} of {sums[0]} bytes"
+        is_read_at_once = name in JSON
+        if is_read_at_once and not contents and _crc(step / name) != sums[1]:
+            return f"{name} has changed"
         if contents and found[name] != sums:
             return f"{name} has changed"
     return None

@@ -5,14 +5,17 @@ import json
 import math
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax import config as configs
+from supclap_jax.config.conditions import OFFLINE
 from supclap_jax.data import splits
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.prepared import Mixture
+from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.files import is_unfinished, write_whole
@@ -25,6 +28,8 @@ from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.runs.optimizer import SCHEDULE, has_same_rates
 from supclap_jax.runs.states import States, abstract_states
 from supclap_jax.runs.tokenizer import TOKENIZER, make_tokenizer
+
+REFERENCE = "reference embeddings"  # in data.json
 
 
 class Run:
@@ -76,7 +81,7 @@ class Run:
           DataError: clips or captions are others than when the run began; likewise.
         """
         self.check_claim(config, clips_of_split)
-        facts = data_facts(clips_of_split)
+        facts = _facts_of(config, clips_of_split)
         path = self.workdir / TOKENIZER
         tokenizer = None if path.is_file() else make_tokenizer(config, clips_of_split["train"])
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,7 @@ class Run:
         """Raises what `claim` would, but for a tokenizer that cannot be made; writes nothing."""
         self._check_config(config)
         if self._data.is_file():
-            self.check_data(data_facts(clips_of_split))
+            self.check_data(_facts_of(config, clips_of_split))
 
     def check_data(self, facts: dict[str, dict]) -> None:
         """Raises DataError where clips, captions or audio are others than when the run began.
@@ -113,6 +118,11 @@ class Run:
                     f"began with ({theirs['clips']} clips then, {mine['clips']} now); "
                     "restore them or begin another run"
                 )
+        if facts.get(REFERENCE) != begun.get(REFERENCE) and REFERENCE in facts:
+            raise DataError(
+                f"the reference embeddings are not those that the run in {self.workdir} began "
+                "with; restore them or begin another run"
+            )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -143,9 +153,11 @@ class Run:
           repair: as of `Checkpoints`.
 
         Raises:
-          RunError: there is no run, or a checkpoint is damaged, and that is not to be repaired.
+          RunError: there is no run, or no checkpoint and none is to be made; or as `Checkpoints`.
         """
         config = self.config
+        if not repair and not (self.workdir / "checkpoints").is_dir():
+            raise RunError(f"{self.workdir} holds no checkpoint yet; train it further")
         return Checkpoints(self.workdir, config.keep_last, config.keep_steps, repair)
 
     def find_step(self, step: int | None = None) -> int:
@@ -229,6 +241,14 @@ class Run:
     @property
     def _data(self) -> Path:
         return self.workdir / "data.json"
+
+
+def _facts_of(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> dict[str, Any]:
+    """`data_facts`, and the digest of reference embeddings where the run has them."""
+    facts = data_facts(clips_of_split)
+    if OFFLINE.holds(config):
+        facts[REFERENCE] = open_reference(config.loss.svr.reference).digest
+    return facts
 
 
 def data_facts(clips_of_split: dict[str, Clips | Mixture]) -> dict[str, dict]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config import flatten
 from supclap_jax.config.conditions import OFFLINE
-from supclap_jax.console import console
+from supclap_jax.console import console, working
 from supclap_jax.data.batches import training_batches
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips, load_training
@@ -79,7 +79,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
         with failing_together():
             if is_first():
                 held.enter_context(locked(workdir))
-                run.claim(config, clips_of_split)
+                with working("making the tokenizer"):
+                    run.claim(config, clips_of_split)
         _train(run, config, mesh, train_step, clips_of_split)
 
 
@@ -177,7 +178,7 @@ def _open(run: Run, config: ConfigDict, mesh: Mesh) -> dict[str, Clips | Mixture
             "lower it or add clips"
         )
     if OFFLINE.holds(config):
-        check_reference(config.loss.svr.reference, clips)
+        check_reference(config.loss.svr.reference, clips, config.data.languages)
     if config.branch.run and not run.exists:
         check_branch(config, clips_of_split)
     elif not run.exists:
@@ -203,7 +204,8 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
 
     A branch begins with a checkpoint of its trunk, and keeps it: then it needs the trunk no more.
     """
-    start, states = checkpoints.restore_newest(abstract_states(config, mesh))
+    with working("reading the newest checkpoint"):
+        start, states = checkpoints.restore_newest(abstract_states(config, mesh))
     if states is not None:
         console.print(f"Continuing after step {start} of {config.total_steps}.")
     elif config.branch.run:
@@ -211,7 +213,8 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
         checkpoints.save(states, start)
         console.print(f"Branching from {config.branch.run} after step {start}.", soft_wrap=True)
     else:
-        states = init_states(config, mesh)
+        with working("making the model"):
+            states = init_states(config, mesh)
     return start, states
 
 

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.progress import TextColumn
 
-from supclap_jax.console import console, progress_bar
+from supclap_jax.console import STANDSTILLS, console, progress_bar
 from supclap_jax.errors import Diverged
 from supclap_jax.evaluate.entropy import CANDIDATES
 from supclap_jax.runs.history import first_start
@@ -17,6 +17,8 @@ from supclap_jax.runs.metrics import MetricsWriter, print_line
 from supclap_jax.runs.processes import is_first
 from supclap_jax.runs.run import Run
 from supclap_jax.train.meter import Meter
+
+WAITING, COMPILING, VALIDATING = STANDSTILLS
 
 
 class Progress:
@@ -44,7 +46,7 @@ class Progress:
         self._writer = MetricsWriter(run.workdir, start, silent=not is_first())
         self.bar = progress_bar(TextColumn("{task.fields[status]}"))
         self._task = self.bar.add_task(
-            "training", total=config.total_steps, completed=start, status="waiting for data"
+            "training", total=config.total_steps, completed=start, status=WAITING
         )
         self._first = start + 1
         self._in_flight = None
@@ -53,16 +55,16 @@ class Progress:
     def compiling(self, step: int) -> Iterator[None]:
         """Says so, and then how long it took, where the step in this context is the first one."""
         if step == self._first:
-            self.bar.update(self._task, status="compiling")
+            self.bar.update(self._task, status=COMPILING)
         began = time.perf_counter()
         yield
         if step == self._first:
-            seconds = time.perf_counter() - began
-            self.bar.update(self._task, status=f"compiled in {seconds:.0f} s")
+            console.print(f"The step is compiled, in {time.perf_counter() - began:.0f} s.")
+            self.bar.update(self._task, status="")
 
     def validating(self) -> None:
         """Says so, until the next step is shown."""
-        self.bar.update(self._task, status="validating")
+        self.bar.update(self._task, status=VALIDATING)
 
     def waiting_for_data(self) -> AbstractContextManager:
         """As `Meter.waiting_for_data`, for the step in flight."""

@@ -86,7 +86,7 @@ def test_a_run_leaves_the_promised_files(run):
     named = {name for line in logged for name in line}
     assert named >= {
         "loss/base", "loss/svr", "loss/constraint", "gradient_norm", "temperature", "distance",
-        "radius/text_mean", "radius/text_std", "contraction/audio", "recall/text_to_audio",
+        "radius/text_mean", "radius/text_std", "contraction/audio", "R@1/text_to_audio",
         "steps_per_second", "clips_per_second", "data_wait", "skipped", "step_seconds", "goodput",
     }  # fmt: skip
     report = json.loads((workdir / "evaluation.json").read_text())

@@ -11,6 +11,13 @@ import pytest
 import supclap_jax
 from supclap_jax.cli.main import main
 from supclap_jax.data.clotho import read_clotho
+from supclap_jax.data.opening import load_clips
+from supclap_jax.evaluate.scoring import validate
+from supclap_jax.inference.embedder import Embedder
+from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.runs.mesh import batch_sharding, make_mesh
+from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import init_states, variables_of
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -247,6 +254,9 @@ def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(config))
     assert main(["evaluate", f"--model={folder}"]) == 2
     assert "are of different models" in capsys.readouterr().err
+    assert main(["evaluate", f"--workdir={folder}"]) == 2
+    assert "holds no checkpoint yet" in capsys.readouterr().err
+    assert not (folder / "checkpoints").exists()
     weights = (folder / "model.safetensors").read_bytes()
     for damaged in (weights[:-9], b"", b"\x80\x04K"):
         (folder / "model.safetensors").write_bytes(damaged)
@@ -254,25 +264,46 @@ def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
         assert "is not a whole export" in capsys.readouterr().err
 
 
-def test_what_a_run_began_with_is_what_its_config_begins_with(runs, soundscape, tmp_path):
-    begun, named = tmp_path / "begun.json", tmp_path / "named.json"
+def test_step_0_is_what_a_run_began_with(runs, tmp_path, capsys):
+    begun = tmp_path / "begun.json"
     assert main(["evaluate", f"--workdir={runs / '1'}", "--step=0", f"--json={begun}"]) == 0
-    options = [f"--config.text.tokenizer={runs / '1' / 'tokenizer.model'}"]
-    options += [f"--config.data.path={soundscape}", f"--json={named}"]
-    assert main(["evaluate", f"--config={tiny.PATH}:info_nce", *options]) == 0
-    assert measured(begun) == measured(named)
-    assert measured(begun)["step"] == 0
+    assert "Before the first step of training." in capsys.readouterr().out
+    config, mesh = Run(runs / "1").config, make_mesh(1, 8)
+    states = init_states(config, mesh)
+    clips = load_clips(config, "test")
+    tower, sharding = make_model(config), batch_sharding(mesh)
+    embedder = Embedder(tower, Run(runs / "1").tokenizer, config, sharding)
+    table = validate(embedder, variables_of(states.dual, config), clips)
+    for direction, metrics in measured(begun)["retrieval"].items():
+        assert {name: cell["value"] for name, cell in metrics.items()}.items() <= (
+            table[direction].items()
+        )
     trained = json.loads((runs / "1" / "evaluation.json").read_text())
-    assert trained["step"] == 1
+    assert (measured(begun)["step"], trained["step"]) == (0, 1)
     assert measured(begun)["entropy"] != trained["entropy"]
+
+
+def test_published_weights_are_evaluated_without_a_run(evaluate, runs, soundscape, tmp_path):
+    """Those of the run, under ML-CLAP's names."""
+    weights, named = tmp_path / "weights.safetensors", tmp_path / "named.json"
+    export = ["export-weights", f"--workdir={runs / '1'}", f"--out={weights}", "--names=ml-clap"]
+    assert main(export) == 0
+    assert weights.stat().st_mode & 0o777 == (runs / "1" / "config.json").stat().st_mode & 0o777
+    options = [f"--config.text.tokenizer={runs / '1' / 'tokenizer.model'}"]
+    options += [f"--config.data.path={soundscape}", f"--config.pretrained={weights}"]
+    assert main(["evaluate", f"--config={tiny.PATH}:info_nce", *options, f"--json={named}"]) == 0
+    evaluate()
+    assert measured(named) == measured(tmp_path / "report.json") | {"step": 0}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--config=soundscape", "--step=3"], "--step is of a run's checkpoints"),
-        (["--config=soundscape"], "text.tokenizer is not set; without a run, name the tokenizer"),
-        (["--model=nowhere"], "nowhere"),
+        (["--config=soundscape"], "soundscape names no weights of both towers; without a run"),
+        (["--model=nowhere"], "nowhere holds neither a run nor what 'supclap export' writes"),
+        (["--workdir=nowhere"], "nowhere holds no run"),
+        (["--workdir=a", "--step=3", "--figures=pdf"], "--figures=pdf is of the plain evaluation"),
     ],
 )
 def test_one_model_is_evaluated(options, message, capsys):

@@ -12,7 +12,7 @@ from supclap_jax.evaluate.figure_style import Print
 from supclap_jax.evaluate.training_figures import read_curves, smooth, training_figures
 
 LOSS = ["loss", "loss/base", "loss/svr", "loss/constraint"]
-RECALL = ["recall/text_to_audio", "recall/audio_to_text"]
+RECALL = ["R@1/text_to_audio", "R@1/audio_to_text"]
 VALIDATION = [f"validation/text_to_audio/{name}" for name in ("R@1", "R@1_error", "entropy")]
 RADIUS = ["radius/text_mean", "radius/text_std", "radius/audio_mean", "radius/audio_std"]
 
@@ -51,7 +51,9 @@ def test_figures_of_a_run_show_what_was_logged(tmp_path, saved):
     assert [path.name for path in paths] == [f"{n}.{s}" for n in names for s in ("png", "pdf")]
     assert all(min(imread(path).shape[:2]) > 300 for path in paths[::2])
     assert all(path.read_bytes().startswith(b"%PDF") for path in paths[1::2])
-    assert all(figure.texts[-1].get_text() == "runs/a_$1 · data" for figure in saved.values())
+    assert all(
+        figure.texts[-1].get_text() == "runs/a_$1 · data · to step 19" for figure in saved.values()
+    )
 
     losses = list(panels(saved["loss.png"]).values())
     for key, (values,) in zip(LOSS, (panel.values() for panel in losses[:4]), strict=True):
@@ -108,7 +110,7 @@ def test_many_points_are_smoothed_over_the_faint_ones(tmp_path, saved):
     ("keys", "drawn"),
     [
         (["loss"], ["loss.png"]),
-        (["recall/audio_to_text"], ["training.png"]),
+        (["R@1/audio_to_text"], ["training.png"]),
         (["validation/audio_to_text/R@1", "distance"], ["recall.png"]),
         (["radius/text_mean", "distance"], ["radius.png"]),
         (["force/text_pull"], ["forces.png"]),

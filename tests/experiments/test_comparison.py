@@ -90,7 +90,7 @@ def test_the_command_prints_and_writes_it(swept, capsys):
     assert main(["compare", str(swept), "--by=argument", "--baseline=info_nce"]) == 0
     printed = capsys.readouterr().out
     assert "R@1 text → audio, %" in printed
-    assert "+10  [+10, +10]" in printed
+    assert "+10.0  [+10.0, +10.0]" in printed
     result = json.loads((swept / "comparison.json").read_text())
     assert [row["value"] for row in result["groups"]] == 2 * list(GAIN)
     first, *_, last = (row["R@1_audio_to_text"] for row in result["groups"])
@@ -111,7 +111,7 @@ def test_conditions_leave_runs_out(swept):
     [
         (["--by=argument", "--where=audio.dim > 99", "--where=seed == 0"], "have one value"),
         (["--by=argument", "--where=dim > 8"], "--where='dim > 8' names no column"),
-        (["--by=dim"], "has no column 'dim'; it has name, argument"),
+        (["--by=dim"], "has no column 'dim'; it has cell, name, argument"),
         (["--by=encoder_parameters"], "have one value of 'encoder_parameters' or none"),
         (["--by=argument", "--baseline=siglip"], "'argument' is info_nce, static, dynamic"),
     ],

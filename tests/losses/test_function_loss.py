@@ -114,7 +114,7 @@ def test_a_decoupled_loss_against_numpy(predicted):
         "loss/svr": svr,
         "loss/constraint": constraint,
         "loss": base + svr + 0.01 * constraint,
-        "recall/audio_to_text": 100 * np.mean(best > other),
+        "R@1/audio_to_text": 100 * np.mean(best > other),
         "contraction/text": np.mean(1 - radii[1] / apart),
     }
     assert loss == metrics["loss"]

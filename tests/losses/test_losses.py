@@ -82,8 +82,8 @@ def test_supclap_metrics():
     _, metrics = supclap(audio, text, 2.0, **radii)
     root = 2**0.5
     expected = {
-        "recall/text_to_audio": 100 / 3,
-        "recall/audio_to_text": 100 / 3,
+        "R@1/text_to_audio": 100 / 3,
+        "R@1/audio_to_text": 100 / 3,
         "distance": 2 * root / 3,
         "radius/audio_mean": 0.5,
         "radius/audio_std": (1 / 6) ** 0.5,

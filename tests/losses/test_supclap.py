@@ -132,8 +132,8 @@ def test_matches_the_plain_reading(objective, block_size, devices, dtype):
             np.testing.assert_allclose(found[side], pull, rtol=0, atol=size, err_msg=side)
         audio, text = arguments[:2]
         ids = ids if objective[1] else np.arange(len(ids))
-        assert metrics["recall/audio_to_text"] == pytest.approx(recall(audio @ text.T, ids))
-        assert metrics["recall/text_to_audio"] == pytest.approx(recall(text @ audio.T, ids))
+        assert metrics["R@1/audio_to_text"] == pytest.approx(recall(audio @ text.T, ids))
+        assert metrics["R@1/text_to_audio"] == pytest.approx(recall(text @ audio.T, ids))
 
 
 def test_the_documentation_shows_the_plain_reading():

@@ -221,8 +221,8 @@ def test_a_loss_of_nearly_zero_keeps_its_digits():
 def test_in_batch_recall_counts_ties_as_misses():
     same = jnp.full((7, 4), 0.5)  # whose products have no rounding
     recall = jax.jit(lambda **ids: supclap(same, same, 14.0, block_size=3, **ids)[1])
-    assert recall()["recall/text_to_audio"] == 0
-    assert recall(ids=jnp.zeros(7, jnp.int32))["recall/text_to_audio"] == pytest.approx(100)
+    assert recall()["R@1/text_to_audio"] == 0
+    assert recall(ids=jnp.zeros(7, jnp.int32))["R@1/text_to_audio"] == pytest.approx(100)
 
 
 @each_kind

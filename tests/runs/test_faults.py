@@ -135,9 +135,21 @@ def test_damage_of_another_checkpoint_is_none_of_the_one_that_is_read(finished, 
     change(newest)
     with pytest.raises(RunError, match=f"{newest} is damaged"):
         states_of(workdir, STEPS)
-    cut_metrics(first)  # which Orbax reads to tell which is the best
-    with pytest.raises(RunError, match=f"{first} is damaged"):
-        states_of(workdir, STEPS - 2)
+
+
+def test_a_changed_recall_does_not_choose_another_checkpoint(workdir):
+    """Of equal length, so that it reads as well as before; another step can still be asked for."""
+    best = Run(workdir).find_step()
+    metrics = workdir / "checkpoints" / str(best) / "metrics" / "metrics"
+    text = metrics.read_text()
+    metrics.write_text(
+        text.replace(":", " ", 1) if "recall" not in text else text.replace("e", "f")
+    )
+    assert len(text) == metrics.stat().st_size and text != metrics.read_text()
+    with pytest.raises(RunError, match=f"{best} is damaged: metrics/metrics has changed"):
+        Run(workdir).find_step()
+    other = next(step for step in (2, 4, STEPS) if step != best)
+    assert Run(workdir).find_step(other) == other
 
 
 def test_what_cannot_be_read_at_all_is_no_damage(workdir):
@@ -258,8 +270,11 @@ def test_a_checkpoint_has_its_sums_as_soon_as_it_has_its_name(finished, tmp_path
             assert time.monotonic() < deadline
         assert (newest / SUMS).is_file()
     shutil.rmtree(newest / "default" / "d")
-    with pytest.raises(RunError, match="1 is damaged: default/d/"):
-        Checkpoints(tmp_path, keep_last=9)
+    with (
+        closing(Checkpoints(tmp_path, keep_last=9)) as checkpoints,
+        pytest.raises(RunError, match="1 is damaged: default/d/"),
+    ):
+        checkpoints.find(1)
 
 
 def test_a_killed_data_worker_costs_no_step(recipe, tmp_path):

@@ -1,6 +1,7 @@
 """Radii predicted from a frozen model's similarities: what the predictor sees, and the command."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -146,15 +147,24 @@ def test_the_embeddings_are_those_of_the_model(reference, soundscape):
     assert facts["model"] == str(reference / "run") and facts["step"] == 1
 
 
-def test_offline_training_runs(reference, soundscape, tmp_path):
+def test_offline_training_runs_with_what_it_began_with(reference, soundscape, tmp_path, capsys):
     data = [f"--config.data.path={soundscape}", "--config.data.languages=('fra_Latn','eng_Latn')"]
-    data += [*OFFLINE, f"--config.loss.svr.reference={reference / 'reference'}"]
+    folder = shutil.copytree(reference / "reference", tmp_path / "reference")
+    data += [*OFFLINE, f"--config.loss.svr.reference={folder}"]
     train = ["train", f"--config={tiny.PATH}:dynamic", f"--workdir={tmp_path / 'run'}"]
     assert main([*train, *data]) == 0
     steps = [line for line in Run(tmp_path / "run").metrics() if "loss" in line]
     assert [line["step"] for line in steps] == [1, 2]
     assert steps[0]["radius/text_mean"] == pytest.approx(0.1, abs=1e-3)
     assert np.isfinite(steps[1]["loss"])
+    begun = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert begun["reference embeddings"] == open_reference(str(folder)).digest
+
+    audio, text, first = (np.load(folder / f"{name}.npy") for name in ("audio", "text", "first"))
+    write_reference(folder, -audio, text, first, json.loads((folder / FILE).read_text()))
+    open_reference.cache_clear()  # of this process
+    assert main([*train, *data]) == 2
+    assert "reference embeddings are not those that the run" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_one_line(reference, soundscape, tmp_path, capsys):
@@ -163,12 +173,16 @@ def test_what_does_not_fit_is_one_line(reference, soundscape, tmp_path, capsys):
     here = f"--config.loss.svr.reference={reference / 'reference'}"
     damaged = tmp_path / "damaged"
     ones = np.ones((28, 4))
-    write_reference(damaged, ones, ones, np.full((27, 1), 3), {"languages": ["x"], "clips": ""})
+    facts = {"languages": ["x"], "asked": ["x"], "clips": ""}
+    write_reference(damaged, ones, ones, np.full((27, 1), 3), facts)
+    other = shutil.copytree(reference / "reference", tmp_path / "other")
+    np.save(other / "audio.npy", np.load(other / "audio.npy")[::-1])
     for options, message in (
         ([], "loss.svr.reference is not set"),
         ([f"--config.loss.svr.reference={tmp_path}"], "holds no reference embeddings"),
         ([f"--config.loss.svr.reference={damaged}"], "its arrays do not fit together"),
-        ([here], "are of other clips or captions"),  # the captions in French are not there
+        ([here], "are of other clips or captions"),  # asked for in French, too
+        ([f"--config.loss.svr.reference={other}"], "are not as they were written"),
         ([here, "--config.loss.block_size=4"], "loss.block_size = 4 does not go with"),
         ([here, "--config.data.mixup=0.5"], "data.mixup = 0.5 does not go with"),
     ):
