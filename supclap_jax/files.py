@@ -32,8 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path = path.resolve()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        unfinished.touch()  # with the rights that files have here, whatever writes it
+        unfinished.touch()
+        rights = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(rights)  # those of new files here, whatever wrote it
         _sync(unfinished)
         os.replace(unfinished, path)
         _sync(path.parent)

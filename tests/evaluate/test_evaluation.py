@@ -198,7 +198,7 @@ def test_annotated_queries(evaluate, soundscape, tmp_path):
         (["--relevance=x.csv"], "only used by --metric-style=dcase"),
         (["--metric-style=dcase", "--relevance=/no/x.csv"], "cannot read '/no/x.csv'"),
         (["--prompts=/no/prompts.txt"], "cannot read the prompts in '/no/prompts.txt'"),
-        (["--against=/no"], "/no holds no run"),
+        (["--against=/no"], "/no holds neither a run nor"),
         (["--json=/no/report.json"], "cannot write '/no/report.json'"),
         (["--step=7"], "holds no checkpoint of step 7; there are 1"),
         (
@@ -247,6 +247,8 @@ def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
     assert "R@1 by words of the caption" in capsys.readouterr().out
 
     assert main(["export", f"--model={runs / '1'}", f"--out={folder}"]) == 2
+    assert main(["evaluate", f"--model={folder}", "--figures=pdf"]) == 2
+    assert "--figures=pdf is of the plain evaluation of a run" in capsys.readouterr().err
     assert main(["evaluate", f"--model={folder}", "--step=7"]) == 2
     assert "is an export of step 1, and has no step 7" in capsys.readouterr().err
     config = json.loads((folder / "config.json").read_text())
@@ -303,7 +305,6 @@ def test_published_weights_are_evaluated_without_a_run(evaluate, runs, soundscap
         (["--config=soundscape"], "soundscape names no weights of both towers; without a run"),
         (["--model=nowhere"], "nowhere holds neither a run nor what 'supclap export' writes"),
         (["--workdir=nowhere"], "nowhere holds no run"),
-        (["--workdir=a", "--step=3", "--figures=pdf"], "--figures=pdf is of the plain evaluation"),
     ],
 )
 def test_one_model_is_evaluated(options, message, capsys):
