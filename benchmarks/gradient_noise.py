@@ -2,10 +2,11 @@
 
     python benchmarks/gradient_noise.py runs/study_scratch --out=benchmarks/results/study/noise.csv
 
-Of each checkpoint that all runs kept: parameters frozen, dropout of the step, the gradient of the
-dual encoder's parameters on 16 batches that no run saw. The mean of these has a length, and around
-it a variance, the trace of the covariance; their ratio is the noise scale of arXiv 1812.06162 for
-one batch. It continues a file that is there.
+Of each checkpoint in `keep_steps` of a run that is evaluated: parameters frozen, dropout as in
+training, the gradient of the dual encoder's parameters on 16 batches of training clips, from a part
+of the stream that no run reached. The mean of these has a length, and around it a variance, the
+trace of the covariance; their ratio is the noise scale of arXiv 1812.06162 for one batch. It
+continues a file that is there.
 """
 
 import argparse

@@ -127,7 +127,8 @@ def evaluate(
     if other:
         other.config.evaluate.long_audio = run.config.evaluate.long_audio
         _check_same_clips(run, clips, other, evaluation.split)
-    leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
+    with working("comparing with the training clips"):
+        leaks = find_trained_on(run, evaluation.split) if evaluation.data else None
     run.restore()
     with working(f"evaluating step {model.step} on {len(clips):,} clips"):
         scores = score(run.embedder, run.variables, clips, run.config, **options)
@@ -135,7 +136,7 @@ def evaluate(
         styles = evaluation.metric_styles
         measured = report(scores, estimates, templates=templates, styles=styles)
         result = {"step": model.step, **measured}
-    result["texts"] = run.count_captions(clips, list(scores.retrieval))._asdict()
+        result["texts"] = run.count_captions(clips, list(scores.retrieval))._asdict()
     result["audio"] = {
         "longer": count_longer(clips, run.config.audio.seconds),
         "long_audio": run.config.evaluate.long_audio,

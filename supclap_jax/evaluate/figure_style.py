@@ -7,14 +7,16 @@ from typing import NamedTuple
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from supclap_jax.evaluate import tables
+
 DPI = 150
 TEXT_COLOUR = "#0b6e99"
 AUDIO_COLOUR = "#d9730d"
 NEUTRAL_COLOUR = "#37352f"
 QUIET_COLOUR = "#9b9a97"
 DIRECTIONS = {
-    "text_to_audio": ("text → audio", TEXT_COLOUR),
-    "audio_to_text": ("audio → text", AUDIO_COLOUR),
+    "text_to_audio": (tables.DIRECTIONS["text_to_audio"], TEXT_COLOUR),
+    "audio_to_text": (tables.DIRECTIONS["audio_to_text"], AUDIO_COLOUR),
 }
 STYLE = {
     "font.size": 10,

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from supclap_jax.evaluate.tables import DIRECTIONS
 from supclap_jax.experiments.comparison import UNITS, Group, baseline_of, difference
 from supclap_jax.experiments.points import number_of
 
 PREFERRED = ("entropy_text_to_audio", "R@1_text_to_audio")  # to tell which value is best
-NAMES = {"text_to_audio": "text → audio", "audio_to_text": "audio → text"}
 
 
 def report(groups: list[Group], by: str, baseline: str) -> dict:
@@ -68,7 +68,7 @@ def tables(result: dict) -> Iterator[Table]:
         if not rows:
             continue
         kind, _, direction = metric.partition("_")
-        table = Table(title=f"{kind} {NAMES[direction]}, {unit}")
+        table = Table(title=f"{kind} {DIRECTIONS[direction]}, {unit}")
         others = list(rows[0]["others"])
         for name in (*others, result["by"]):
             table.add_column(name, overflow="fold")

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from supclap_jax.console import console
+from supclap_jax.console import console, working
 from supclap_jax.errors import ConfigError
 from supclap_jax.files import replacing
 from supclap_jax.models.pretrained import to_layout
@@ -47,7 +47,8 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
 
     run = Run(workdir)
     config = run.config
-    step, states = run.restore(step)
+    with working(f"reading {workdir}"):
+        step, states = run.restore(step)
     variables = jax.device_get(variables_of(states.dual, config))
     temperature = np.float32(-np.log(config.temperature.initial))
     variables["params"].setdefault("log_logit_scale", temperature)
@@ -62,7 +63,7 @@ def export_weights(workdir: Path, out: Path, step: int | None, names: str) -> No
             **{f"{tower}.heads": str(config[tower].heads) for tower in layout.heads},
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
+        with working(f"writing {path}"), replacing(path) as unfinished:
             save_file(
                 to_layout(layout, tower_variables(variables, layout.tower)), unfinished, metadata
             )

@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         with failing_together():
             if is_first():
                 held.enter_context(locked(workdir))
-                with working("making the tokenizer"):
+                with working("preparing the folder and its tokenizer"):
                     run.claim(config, clips_of_split)
         _train(run, config, mesh, train_step, clips_of_split)
 
