@@ -1,4 +1,7 @@
-"""The driver of an evaluation: from a run's checkpoint to tables, JSON and figures."""
+"""The driver of an evaluation: from a run's checkpoint to tables, JSON and figures.
+
+Figures are imported where they are drawn: matplotlib takes half a second.
+"""
 
 import dataclasses
 import json
@@ -17,13 +20,11 @@ from supclap_jax.errors import CannotWrite, ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
 from supclap_jax.evaluate.answers import best_answers, write_answers
 from supclap_jax.evaluate.figure_style import Print
-from supclap_jax.evaluate.matrix_figures import confusion_figure, similarity_figure
 from supclap_jax.evaluate.per_clip import write_per_clip
 from supclap_jax.evaluate.report import compare, estimate, report
 from supclap_jax.evaluate.retrieval import Retrieval
 from supclap_jax.evaluate.scoring import Scores, captioned, score
 from supclap_jax.evaluate.tables import recall_tables, tables
-from supclap_jax.evaluate.training_figures import training_figures
 from supclap_jax.files import write_whole
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model, find_model, model_of_run
@@ -177,6 +178,9 @@ def evaluate(
             _write(result, workdir / "evaluation.json")
             write_per_clip(workdir, clips, scores)
             with working("drawing figures"):
+                from supclap_jax.evaluate.matrix_figures import similarity_figure
+                from supclap_jax.evaluate.training_figures import training_figures
+
                 of_run = style._replace(note=f"{workdir} · {run.config.data.path}")
                 _tell(training_figures(workdir / "metrics.jsonl", figures, of_run))
                 _draw_confusion(scores, figures / "confusion.png", style)
@@ -304,6 +308,8 @@ def _draw_confusion(scores: Scores, path: Path, style: Print) -> None:
     """The confusion matrix, where clips have one label each."""
     if scores.zero_shot is None or scores.zero_shot.classification is None:
         return
+    from supclap_jax.evaluate.matrix_figures import confusion_figure
+
     path.parent.mkdir(exist_ok=True)
     names = scores.zero_shot.names
     count = zero_shot.confusion(scores.zero_shot.classification, len(names))

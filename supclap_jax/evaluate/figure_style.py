@@ -1,13 +1,15 @@
-"""How figures look, and how they are written."""
+"""How figures look, and how they are written. Without matplotlib until one is drawn."""
+
+from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, NamedTuple
 
 from supclap_jax.evaluate import tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 150
 TEXT_COLOUR = "#0b6e99"
@@ -52,6 +54,9 @@ PLAIN = Print()
 
 def new_figure(width: float, height: float, layout: str | None = "tight") -> Figure:
     """An empty figure of so many inches, without pyplot and its global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
