@@ -10,8 +10,10 @@ from supclap_jax.evaluate import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 DPI = 150
+MARGIN = 0.1  # inches
 TEXT_COLOUR = "#0b6e99"
 AUDIO_COLOUR = "#d9730d"
 NEUTRAL_COLOUR = "#37352f"
@@ -67,15 +69,23 @@ def save(figure: Figure, path: Path, style: Print) -> list[Path]:
     paths = [path, path.with_suffix(".pdf")] if style.pdf else [path]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        put_below(figure, style.note)
+        area = put_below(figure, style.note)
         for path in paths:
-            figure.savefig(path, dpi=DPI, bbox_inches="tight")
+            figure.savefig(path, dpi=DPI, bbox_inches=area)
     return paths
 
 
-def put_below(figure: Figure, note: str) -> None:
-    """Small print below all that is drawn; saving with `bbox_inches="tight"` makes room for it."""
+def put_below(figure: Figure, note: str) -> Bbox:
+    """Small print below all that is drawn; returns the area of both, in inches, to save.
+
+    The figure is laid out once, here: left to itself matplotlib would do so at every saving.
+    """
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     drawn, height = figure.get_tightbbox(), figure.get_figheight()  # inches
     left, below = drawn.x0 / figure.get_figwidth(), (drawn.y0 - 0.1) / height
-    figure.text(left, below, note, fontsize=7, color=QUIET_COLOUR, va="top", parse_math=False)
+    text = figure.text(
+        left, below, note, fontsize=7, color=QUIET_COLOUR, va="top", parse_math=False
+    )
+    of_note = text.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    return drawn.union([drawn, of_note]).padded(MARGIN)
