@@ -2,8 +2,8 @@
 
     supclap synthesize --out=runs/soundscape --clips=5000
     supclap synthesize --out=runs/soundscape_large --clips=12000 --seed=1
-    supclap train --config=soundscape:info_nce --workdir=runs/pretrained --config.total_steps=2000 \\
-        --config.data.path=runs/soundscape_large --config.eval_every=500
+    supclap train --config=soundscape:info_nce --workdir=runs/pretrained \\
+        --config.total_steps=2000 --config.data.path=runs/soundscape_large
     supclap export-weights --workdir=runs/pretrained --out=runs/pretrained.safetensors
     supclap sweep study_finetune --out=runs/study_finetune --jobs=2
 
