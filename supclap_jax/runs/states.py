@@ -1,12 +1,14 @@
 """The two train states: the dual encoder's and the radius model's."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.encoder import SAMPLE_RATE
@@ -73,14 +75,14 @@ def init_states(config: ConfigDict, mesh: Mesh) -> States:
     Raises:
       ConfigError: as `load_weights`.
     """
-    shardings = state_shardings(jax.eval_shape(lambda: _init(config)), mesh)
+    shardings = state_shardings(_shapes(FrozenConfigDict(config)), mesh)
     states = jax.jit(lambda: _init(config), out_shardings=shardings)()
     return states.replace(dual=load_weights(config, states.dual))
 
 
 def abstract_states(config: ConfigDict, mesh: Mesh) -> States:
     """Shapes, dtypes and shardings of both states, without making them."""
-    states = jax.eval_shape(lambda: _init(config))
+    states = _shapes(FrozenConfigDict(config))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         states,
@@ -88,7 +90,13 @@ def abstract_states(config: ConfigDict, mesh: Mesh) -> States:
     )
 
 
-def _init(config: ConfigDict) -> States:
+@lru_cache
+def _shapes(config: FrozenConfigDict) -> States:
+    """Traced once, for a run asks after them several times before its first step."""
+    return jax.eval_shape(lambda: _init(config))
+
+
+def _init(config: ConfigDict | FrozenConfigDict) -> States:
     model_key, radius_key, _ = split_seed(config.seed)
     waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
     tokens = np.ones((1, config.text.max_tokens), np.int32)

@@ -42,10 +42,8 @@ def test_losses_are_the_same_on_any_mesh(config):
     set_variant(config, "dynamic")
     config.total_steps = STEPS
     alone = curve(config, 1, 1)
-    for data, fsdp, block_size in ((2, 4, 3), (1, 8, None)):
-        config.loss.block_size = block_size
-        losses = curve(config, data, fsdp)
-        np.testing.assert_allclose(losses, alone, rtol=1e-5, err_msg=f"{data} x {fsdp}")
+    config.loss.block_size = 3
+    np.testing.assert_allclose(curve(config, 2, 4), alone, rtol=1e-5)
 
 
 def test_eight_devices_hold_an_eighth_of_the_states(config):
