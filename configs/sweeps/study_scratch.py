@@ -3,13 +3,13 @@
     supclap synthesize --out=runs/soundscape --clips=5000
     supclap sweep study_scratch --out=runs/study_scratch --jobs=2
     supclap sweep study_scratch:3,info_nce,intra_modal --out=runs/few
+    supclap compare runs/study_scratch --by=cell
 
 Every cell with five seeds, seed by seed. Arguments are the number of seeds and cells to leave all
 others out.
 """
 
-from supclap_jax.errors import ConfigError
-from supclap_jax.experiments.sweep_file import SweepRun
+from supclap_jax.experiments.cells import Cell, seed_by_seed
 
 STEPS = 800
 BOUNDED = {"loss.svr.bound": "distance"}
@@ -42,12 +42,9 @@ CELLS = {
 
 
 def get_sweep(argument="5"):
-    seeds, *cells = argument.split(",")
-    if strange := set(cells) - set(CELLS):
-        raise ConfigError(f"unknown cell {min(strange)!r}; expected some of {', '.join(CELLS)}")
-    for seed in range(int(seeds)):
-        for name in cells or CELLS:
-            recipe, changes = CELLS[name]
-            changes = {"seed": seed, "total_steps": STEPS, "eval_every": 100, **changes}
-            changes["keep_steps"] = (100, 400, STEPS)
-            yield SweepRun(f"{name}-{seed}", f"soundscape:{recipe}", changes)
+    common = {"total_steps": STEPS, "eval_every": 100, "keep_steps": (100, 400, STEPS)}
+    cells = {
+        name: Cell(f"soundscape:{variant}", common | changes)
+        for name, (variant, changes) in CELLS.items()
+    }
+    return seed_by_seed(cells, argument)
