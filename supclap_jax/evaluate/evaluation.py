@@ -26,6 +26,7 @@ from supclap_jax.evaluate.retrieval import Retrieval
 from supclap_jax.evaluate.scoring import Scores, captioned, score
 from supclap_jax.evaluate.tables import recall_tables, tables
 from supclap_jax.files import write_whole
+from supclap_jax.inference import prompts
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model, find_model, model_of_run
 from supclap_jax.models.dual_encoder import make_model
@@ -112,10 +113,10 @@ def evaluate(
             "--figures=pdf is of the plain evaluation of a run, or of --json=FILE beside which a "
             "figure goes; add that, or leave it"
         )
-    templates = zero_shot.PROMPTS
+    templates = prompts.PROMPTS
     if evaluation.prompts:
-        templates = zero_shot.read_prompts(evaluation.prompts)
-    classes = zero_shot.read_classes(evaluation.classes) if evaluation.classes else ()
+        templates = prompts.read_prompts(evaluation.prompts)
+    classes = prompts.read_classes(evaluation.classes) if evaluation.classes else ()
     options = {"templates": templates, "classes": classes, "relevance": evaluation.relevance}
 
     run = _Subject(model, evaluation)

@@ -25,6 +25,7 @@ from supclap_jax.evaluate.geometry import geometry
 from supclap_jax.evaluate.languages import mean_rank_variance
 from supclap_jax.evaluate.retrieval import Retrieval
 from supclap_jax.evaluate.scoring import Scores
+from supclap_jax.inference import prompts
 
 
 class Estimates(NamedTuple):
@@ -70,7 +71,7 @@ def report(
     scores: Scores,
     estimates: Estimates,
     *,
-    templates: Sequence[str] = zero_shot.PROMPTS,
+    templates: Sequence[str] = prompts.PROMPTS,
     styles: Sequence[str] = (),
 ) -> dict:
     """Everything for JSON; empty dicts stand for what could not be measured.

@@ -15,6 +15,7 @@ from supclap_jax.evaluate.average_precision import rank_clips
 from supclap_jax.evaluate.bootstrap import recall_error
 from supclap_jax.evaluate.entropy import Entropy, contrastive_entropy
 from supclap_jax.evaluate.retrieval import Retrieval, rank_embeddings, retrieval_table
+from supclap_jax.inference import prompts
 from supclap_jax.inference.embedder import Embedder
 
 PROMPT_LANGUAGE = "eng_Latn"
@@ -83,7 +84,7 @@ def score(
     clips: Clips,
     config: ConfigDict,
     *,
-    templates: Sequence[str] = zero_shot.PROMPTS,
+    templates: Sequence[str] = prompts.PROMPTS,
     classes: tuple[str, ...] = (),
     relevance: Path | None = None,
 ) -> Scores:
@@ -188,9 +189,9 @@ def _classify(
             f"{len(strange)} of the clips' labels, such as {min(strange)!r}, are none of the "
             f"{len(names)} classes given; expected every label among them"
         )
-    prompts = [text for template in templates for text in zero_shot.label_prompts(names, template)]
-    embedded = embedder.text(variables, prompts, PROMPT_LANGUAGE)
-    classes_text = zero_shot.class_embeddings(embedded.reshape(len(templates), len(names), -1))
+    texts = [text for template in templates for text in prompts.label_prompts(names, template)]
+    embedded = embedder.text(variables, texts, PROMPT_LANGUAGE)
+    classes_text = prompts.class_embeddings(embedded.reshape(len(templates), len(names), -1))
     number = {name: index for index, name in enumerate(names)}
     positive = np.zeros((len(labelled), len(names)), bool)
     for row, index in enumerate(labelled):

@@ -4,15 +4,17 @@ import pytest
 from supclap_jax.errors import DataError
 from supclap_jax.evaluate.average_precision import rank_clips
 from supclap_jax.evaluate.zero_shot import (
-    PROMPTS,
     Classification,
     ZeroShot,
-    class_embeddings,
     classify,
     confusion,
-    label_prompts,
     per_class,
     per_fold,
+)
+from supclap_jax.inference.prompts import (
+    PROMPTS,
+    class_embeddings,
+    label_prompts,
     read_classes,
     read_prompts,
 )
