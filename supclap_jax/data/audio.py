@@ -9,6 +9,7 @@ import soxr
 from supclap_jax.data.sound_files import BadAudio, open_sound, skip
 
 SAMPLE_RATE = 16_000
+LENGTH_TOLERANCE = 2**-23  # lengths of prepared clips are float32
 MIN_SAMPLES = 2_400  # 0.15 s: the audio encoder's smallest input, one patch of 16 frames
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config.conditions import OFFLINE
 from supclap_jax.data import augment
-from supclap_jax.data.audio import read_clip
+from supclap_jax.data.audio import LENGTH_TOLERANCE, read_clip
 from supclap_jax.data.clips import Clip, Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.reference_embeddings import open_reference
@@ -19,7 +19,6 @@ from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
 from supclap_jax.data.workers import live_with_parent
 
 Batch = dict[str, np.ndarray]
-LENGTH_TOLERANCE = 2**-23  # lengths of prepared clips are float32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,6 +62,20 @@ def open_sound(audio: Path | bytes) -> Stream:
     return _open(audio, inspect(data, thoroughly=False))
 
 
+def open_whole(audio: Path | bytes) -> Stream:
+    """As `open_sound`, of what says of itself that it is whole.
+
+    Raises:
+      BadAudio: as `survey`, but for what only decoding shows.
+    """
+    try:
+        file = _open(audio, _inspected(audio)[1])
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _undecodable(error) from None
+    _check_properties(file)
+    return file
+
+
 def survey(audio: Path | bytes) -> Survey:
     """Decodes all of a file.
 
@@ -69,21 +83,18 @@ def survey(audio: Path | bytes) -> Survey:
       BadAudio: the file is no sound, is cut or damaged, or holds no samples or NaN, or is absurd:
         a rate below 1 kHz or above 1 MHz, more than 64 channels, or more than a day.
     """
-    if isinstance(audio, Path) and not os.path.isfile(audio):
-        raise BadAudio("it is not a file" if os.path.exists(audio) else "there is no such file")
     try:
-        data = _mapped(audio)
-        if not data:
-            raise BadAudio("the file is empty")
-        container = inspect(data)
-        if container.problem:
-            raise BadAudio(container.problem)
+        data, container = _inspected(audio)
         with _open(audio, container) as file:
             _check_properties(file)
             return _decode_all(file, container)._replace(digest=hashlib.sha256(data).digest())
     except (soundfile.LibsndfileError, OSError) as error:
-        reason = getattr(error, "error_string", "") or "its format is not known"
-        raise BadAudio(f"it cannot be decoded ({reason})") from None
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> BadAudio:
+    reason = getattr(error, "error_string", "") or "its format is not known"
+    return BadAudio(f"it cannot be decoded ({reason})")
 
 
 def blocks(file: Stream, dtype: str, frames: int | None = None) -> Iterator[np.ndarray]:
@@ -120,6 +131,19 @@ def _survey_or_fault(path: Path) -> Survey | BadAudio:
         return survey(path)
     except BadAudio as error:
         return error
+
+
+def _inspected(audio: Path | bytes) -> tuple[bytes | mmap.mmap, Container]:
+    """The bytes of a file, and its structure."""
+    if isinstance(audio, Path) and not os.path.isfile(audio):
+        raise BadAudio("it is not a file" if os.path.exists(audio) else "there is no such file")
+    data = _mapped(audio)
+    if not data:
+        raise BadAudio("the file is empty")
+    container = inspect(data)
+    if container.problem:
+        raise BadAudio(container.problem)
+    return data, container
 
 
 def _mapped(audio: Path | bytes) -> bytes | mmap.mmap:

@@ -82,6 +82,11 @@ class Tokenizer:
         self.normalize = normalize_as_ml_clap if vocab_size == SONAR_PIECES else normalize
 
     @property
+    def serialized(self) -> bytes:
+        """The sentencepiece model."""
+        return self._model.serialized_model_proto()
+
+    @property
     def pieces(self) -> int:
         """Number of pieces of the sentencepiece model."""
         return self._model.vocab_size()

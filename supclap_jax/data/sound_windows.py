@@ -1,0 +1,111 @@
+"""Sounds of any length as windows at 16 kHz, read in order and a piece at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from supclap_jax.data.audio import LENGTH_TOLERANCE, SAMPLE_RATE, to_mono
+from supclap_jax.data.sound_files import BadAudio, open_whole, skip
+
+CANCELLED = 1e-8  # share of the channels' energy that is left in their mean: 80 dB below
+
+
+class Window(NamedTuple):
+    """A stretch of a sound.
+
+    Attributes:
+      start, end: in the sound, in seconds.
+      audio: float32 `[samples]`, mono at 16 kHz, nothing padded.
+    """
+
+    start: float
+    end: float
+    audio: np.ndarray
+
+
+def read_windows(
+    sound: Path | bytes | np.ndarray,
+    seconds: float,
+    hop: float | None = None,
+    rate: int = SAMPLE_RATE,
+) -> Iterator[Window]:
+    """Windows that cover all of a sound; of a shorter one, all of it.
+
+    Never more than a few windows are in memory.
+
+    Args:
+      sound: a file, or the bytes of one, of any rate and number of channels (averaged); or samples
+        `[frames]` or `[frames, channels]`.
+      seconds: length of a window.
+      hop: seconds from one to the next, the last one up to the end. None: as few as cover the
+        sound, evenly spaced, as evaluation has them.
+      rate: of samples, in Hz.
+
+    Raises:
+      BadAudio: it is no sound, is cut, empty or not finite, or its channels cancel in their mean.
+    """
+    if isinstance(sound, np.ndarray):
+        yield from _windows(_Samples(sound, rate), seconds, hop)
+        return
+    try:
+        with open_whole(sound) as file:
+            yield from _windows(file, seconds, hop)
+    except soundfile.LibsndfileError as error:
+        raise BadAudio(f"it cannot be decoded ({error.error_string})") from None
+
+
+def starts_of(frames: int, wanted: int, hop: int | None) -> list[int]:
+    """First frames of windows of `wanted` frames that cover `frames`."""
+    last = max(frames - wanted, 0)
+    if hop is not None:
+        starts = list(range(0, last + 1, hop))
+        return starts if starts[-1] == last else [*starts, last]
+    count = max(int(np.ceil(frames / wanted * (1 - LENGTH_TOLERANCE))), 1)
+    return [int(min(i / max(count - 1, 1), np.nextafter(1, 0)) * (last + 1)) for i in range(count)]
+
+
+class _Samples:
+    """An array that is read as a file is."""
+
+    def __init__(self, samples: np.ndarray, rate: int):
+        if samples.ndim not in (1, 2):
+            raise BadAudio(f"its samples are {list(samples.shape)}; expected [frames, channels]")
+        self._left = np.asarray(samples[:, None] if samples.ndim == 1 else samples, np.float32)
+        self.frames, self.channels = self._left.shape
+        self.samplerate = rate
+
+    def read(self, frames: int, dtype: str, always_2d: bool) -> np.ndarray:
+        read, self._left = self._left[:frames], self._left[frames:]
+        return read
+
+
+def _windows(file, seconds: float, hop: float | None) -> Iterator[Window]:
+    rate, frames = file.samplerate, file.frames
+    if not frames or not file.channels:
+        raise BadAudio("it holds no samples")
+    wanted = round(seconds * rate)
+    starts = starts_of(frames, wanted, None if hop is None else max(round(hop * rate), 1))
+    of_channels = of_mean = 0.0
+    held, place = np.empty((0, file.channels), np.float32), 0
+    for start in starts:
+        skip(file, start - place - len(held))
+        held, place = held[start - place :], start
+        needed = min(wanted, frames - start)
+        held = np.concatenate([held, file.read(needed - len(held), "float32", always_2d=True)])
+        if len(held) < needed:
+            raise BadAudio(f"the file is truncated: {place + len(held):,} of {frames:,} samples")
+        if not np.isfinite(held).all():
+            raise BadAudio("it holds NaN or infinite samples")
+        mono = to_mono(held)
+        of_channels += float(np.mean(held.astype(np.float64) ** 2))
+        of_mean += float(np.mean(mono.astype(np.float64) ** 2))
+        if rate != SAMPLE_RATE:
+            mono = soxr.resample(mono, rate, SAMPLE_RATE)
+        audio = mono[: round(seconds * SAMPLE_RATE)]
+        yield Window(start / rate, (start + needed) / rate, audio)
+    if file.channels > 1 and of_mean < CANCELLED * of_channels:
+        raise BadAudio("its channels cancel each other in their mean; give one of them")

@@ -1,0 +1,196 @@
+"""A model with its weights, ready to embed sounds and sentences."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from supclap_jax.data.audio import SAMPLE_RATE
+from supclap_jax.data.sound_files import BadAudio
+from supclap_jax.data.sound_windows import read_windows
+from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.inference.embedder import Embedder, few_shapes, mean_of_windows
+from supclap_jax.inference.model import Model
+from supclap_jax.inference.prompts import PROMPTS, class_embeddings, label_prompts
+from supclap_jax.inference.space import space_id
+from supclap_jax.models.dual_encoder import make_model
+from supclap_jax.models.tokens import check_languages
+from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
+
+LONGEST_TEXT = 10_000  # letters; no caption is as long, and of more only the first would be read
+DTYPES = ("float32", "bfloat16")
+# What no two sentences of a trained model have in common.
+UNRELATED = ("a dog barks", "heavy rain falls on a roof", "a violin plays", "an engine idles")
+COLLAPSED = 0.98
+
+Sound = str | Path | bytes | np.ndarray
+
+
+class LoadedModel:
+    """Embeds sounds of any length and sentences of any trained language into one space.
+
+    A sound or a sentence has the same vector alone and in any company, to rounding: 1e-5. Programs
+    are compiled for few shapes: batches of powers of two, and a few lengths.
+
+    Args:
+      model: of `find_model`.
+      dtype: of the computation, "float32" or "bfloat16".
+    """
+
+    def __init__(self, model: Model, dtype: str = "float32"):
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+        self.config = model.config.copy_and_resolve_references()
+        self.config.compute_dtype = dtype
+        self.name, self.step = model.name, model.step
+        mesh = mesh_at_hand(self.config)
+        self._variables = model.variables(mesh)
+        self._tokenizer = model.tokenizer
+        module = make_model(self.config)
+        self._embedder = Embedder(
+            module, model.tokenizer, self.config, batch_sharding(mesh), few_shapes
+        )
+
+    @property
+    def dim(self) -> int:
+        """Of the common space."""
+        return self.config.projection_dim
+
+    @property
+    def seconds(self) -> float:
+        """The longest sound that is heard at once; a longer one is the mean of its windows."""
+        return self.config.audio.seconds
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """That it was trained on; the first is the default."""
+        return self.config.data.languages
+
+    @property
+    def temperature(self) -> float:
+        """Of its logits, similarity / temperature."""
+        return 1 / self._embedder.logit_scale(self._variables)
+
+    @cached_property
+    def space(self) -> str:
+        """Id of the space of its vectors: vectors of other ids cannot be compared with them."""
+        return space_id(self._variables, self._tokenizer, self.config)
+
+    def encode_audio(self, sounds: Sequence[Sound], rate: int = SAMPLE_RATE) -> np.ndarray:
+        """Unit rows, float32 `[sounds, dim]`.
+
+        A sound longer than `seconds` is the normalised mean of as few windows as cover it.
+
+        Args:
+          sounds: files by path, the bytes of files, or samples `[frames]` or `[frames, channels]`
+            in [-1, 1], in any mixture.
+          rate: of the samples, in Hz; files know their own.
+
+        Raises:
+          DataError: a sound cannot be used; it says which, and why.
+        """
+        owner: list[int] = []
+
+        def windows() -> Iterator[np.ndarray]:
+            for number, sound in enumerate(sounds):
+                sound = Path(sound) if isinstance(sound, str) else sound
+                try:
+                    for window in read_windows(sound, self.seconds, rate=rate):
+                        owner.append(number)
+                        yield window.audio
+                except BadAudio as error:
+                    name = str(sound) if isinstance(sound, Path) else f"sound {number}"
+                    raise DataError(f"{name} cannot be used: {error}") from error
+
+        if not len(sounds):
+            return np.zeros((0, self.dim), np.float32)
+        return mean_of_windows(self.encode_windows(windows()), np.array(owner))
+
+    def encode_windows(self, windows: Iterable[np.ndarray]) -> np.ndarray:
+        """Unit rows `[windows, dim]` of mono sounds at 16 kHz, none longer than `seconds`."""
+        return self._embedder.windows(self._variables, windows)
+
+    def encode_text(self, texts: Sequence[str], language: str | None = None) -> np.ndarray:
+        """Unit rows, float32 `[texts, dim]`.
+
+        Args:
+          texts: sentences; what does not fit into the model's tokens is left out, with a warning.
+          language: of the sentences, such as "eng_Latn"; by default the first that it was trained
+            on.
+
+        Raises:
+          ConfigError: it knows no such language.
+          DataError: a sentence is empty, or above 10,000 letters.
+        """
+        language = language or self.languages[0]
+        check_languages([language], self.config.text.vocab_size)
+        most = self.config.text.max_tokens - 2
+        for text in texts:
+            if not text.strip() or len(text) > LONGEST_TEXT:
+                raise DataError(
+                    f"a text of {len(text):,} letters cannot be embedded; expected a sentence of 1 "
+                    f"to {LONGEST_TEXT:,}"
+                )
+            if len(self._tokenizer.pieces_of(text)) > most:
+                warnings.warn(
+                    f"{text[:40]!r} is longer than the model reads; its end is left out",
+                    stacklevel=2,
+                )
+        if not len(texts):
+            return np.zeros((0, self.dim), np.float32)
+        return self._embedder.text(self._variables, texts, language)
+
+    def similarity(self, text: np.ndarray, audio: np.ndarray) -> np.ndarray:
+        """Cosines `[texts, sounds]` of what `encode_text` and `encode_audio` gave."""
+        return text @ audio.T
+
+    def classify(
+        self,
+        audio: Sequence[Sound] | np.ndarray,
+        labels: Sequence[str],
+        templates: Sequence[str] = PROMPTS,
+        rate: int = SAMPLE_RATE,
+    ) -> np.ndarray:
+        """Probabilities `[sounds, labels]`, each row adding up to one.
+
+        `softmax(cosine / temperature)` at the trained temperature, as zero-shot evaluation ranks
+        them.
+
+        Args:
+          audio: as of `encode_audio`; or what it gave, `[sounds, dim]`.
+          labels: names of the classes, in English.
+          templates: texts with one `{}`; a class is the mean of all its prompts.
+          rate: as of `encode_audio`.
+
+        Raises:
+          ConfigError: the model was not trained on English.
+          DataError: there are no labels, or one stands there twice; as `encode_audio`.
+        """
+        if not isinstance(audio, np.ndarray):
+            audio = self.encode_audio(audio, rate)
+        logits = self.similarity(audio, self.encode_classes(labels, templates)) / self.temperature
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def encode_classes(
+        self, labels: Sequence[str], templates: Sequence[str] = PROMPTS
+    ) -> np.ndarray:
+        """Unit rows `[labels, dim]`, the mean of a label's prompts; raises as `classify`."""
+        if not len(labels) or len(set(labels)) < len(labels):
+            raise DataError(f"{len(labels)} labels were given; expected some, each of them once")
+        texts = [text for template in templates for text in label_prompts(labels, template)]
+        embedded = self.encode_text(texts, "eng_Latn")
+        return class_embeddings(embedded.reshape(len(templates), len(labels), -1))
+
+    def warn_if_collapsed(self) -> None:
+        """Warns where unrelated sentences have nearly the same vector."""
+        texts = self.encode_text(UNRELATED)
+        cosines = self.similarity(texts, texts)[np.triu_indices(len(texts), 1)]
+        if cosines.mean() > COLLAPSED:
+            warnings.warn(
+                f"{self.name} gives unrelated sentences a cosine of {cosines.mean():.3f}: its "
+                "training has collapsed, or has hardly begun",
+                stacklevel=2,
+            )
