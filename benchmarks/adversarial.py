@@ -64,6 +64,7 @@ CONFIG = {
     "mesh.fsdp": ("0", "3", "-2"),
     "branch.run": ("{missing}", "{run}"),
     "microbatch_size": ("3", "0", "x"),
+    "compilation_cache": ("{binary}/x", "{null}"),
     "no.such.key": ("1",),
     "loss": ("1",),
 }

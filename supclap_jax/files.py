@@ -5,10 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from supclap_jax.errors import ConfigError
+
 
 def path_of(text: str) -> Path:
     """A path as a person writes it, `~` being the home folder."""
     return Path(text).expanduser()
+
+
+def check_output(path: Path | None) -> None:
+    """Raises ConfigError where no file can be written there; before the work, not after."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise ConfigError(f"cannot write {str(path)!r}; expected a file in an existing folder")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from supclap_jax.errors import CannotWrite, ConfigError, DataError
-from supclap_jax.files import path_of
+from supclap_jax.files import check_output, path_of
 
 EXAMPLE = """\
 supclap fit --points=runs/ladder --x=encoder_parameters,clips_seen --y=entropy_text_to_audio \\
@@ -85,6 +85,8 @@ def run(options: argparse.Namespace) -> None:
             f"--resamples is {options.resamples} and --seed {options.seed}; expected at least 40, "
             "for a 95 % interval, and a seed from 0"
         )
+    check_output(options.json)
+    check_output(options.figure)
     points = read_points(
         options.points, columns, options.y, where=options.where, hold_out=options.hold_out
     )

@@ -13,6 +13,7 @@ errors, and all else where it is used, so that help comes at once and without th
 
 import argparse
 import errno
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -37,6 +38,11 @@ DISTRIBUTIONS = {"absl": "absl_py", "orbax": "orbax_checkpoint"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    return _run(arguments)[0]
+
+
+def _run(arguments: Sequence[str] | None) -> tuple[int, bool]:
+    """The exit code of a command, and whether it left threads in the midst of something."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         from absl import flags
@@ -44,41 +50,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.FLAGS.mark_as_parsed()  # Grain reads its own
         options.run(options)
     except UserError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code), isinstance(error, CannotWrite)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         where = f" {str(error.filename)!r}" if error.filename else ""
         reason = error.strerror or str(error)
-        return _fail(
+        code = _fail(
             f"cannot read or write{where}: {reason}; see that it is there, yours and not full",
             CannotWrite.exit_code if is_full else ConfigError.exit_code,
         )
+        return code, is_full
     except KeyboardInterrupt:
-        return _fail("interrupted", 128 + signal.SIGINT)
+        return _fail("interrupted", 128 + signal.SIGINT), True
     except ModuleNotFoundError as error:
         extra = extra_with(error.name or "")
         if extra is None:
             raise
-        return _fail(
+        code = _fail(
             f"there is no module {error.name!r}; pip install 'supclap_jax[{extra}]'",
             ConfigError.exit_code,
         )
-    return 0
+        return code, False
+    return 0, False
 
 
 def run_and_exit() -> NoReturn:
     """`main`, as a process of its own.
 
-    After a write that failed it ends at once: Orbax's threads wait minutes for folders that do not
-    come, and Python for its threads.
+    After a write that failed, or Ctrl-C, it ends at once: Orbax's threads wait minutes for folders
+    that do not come, Python for its threads, and XLA's die badly in the middle of a compilation.
     """
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream]  # none where it is closed
     for stream in streams:
         stream.reconfigure(errors="replace")  # a terminal may know ASCII alone
-    code = main()
+    code, has_threads = _run(None)
+    if code:
+        gc.collect()  # the frames of what failed, and the batch in shared memory that they hold
     for stream in streams:
         stream.flush()
-    if code == CannotWrite.exit_code:
+    if has_threads:
         os._exit(code)
     sys.exit(code)
 

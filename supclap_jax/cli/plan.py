@@ -5,7 +5,7 @@ import json
 
 from supclap_jax.cli.arguments import add_recipe, config_of
 from supclap_jax.errors import DoesNotFit
-from supclap_jax.files import path_of
+from supclap_jax.files import check_output, path_of
 
 EXAMPLE = "supclap plan --config=pretrain --topology=v5e:16x16\n"
 
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_output(options.json)
     config = config_of(options)  # before the imports that take seconds
     import jax
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from supclap_jax.files import path_of
+from supclap_jax.files import check_output, path_of
 
 EXAMPLE = "supclap status --workdir=runs/dynamic\n"
 
@@ -17,6 +17,7 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.console import console
     from supclap_jax.runs.health import status, table
 
+    check_output(options.json)
     result = status(options.workdir)
     console.print(table(result))
     if options.json:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from supclap_jax.errors import ConfigError, UserError
 from supclap_jax.files import path_of
 
+LONGEST = 300  # letters of what a file raised
 INCLUDED = Path(__file__).parents[1] / "recipes"
 FOLDERS = {"recipe": INCLUDED, "sweep": INCLUDED / "sweeps"}
 
@@ -29,8 +31,7 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
       ConfigError: there is no such file or function, or whatever the file raises, in one line.
     """
     name, *argument = reference.split(":", 1)
-    is_file = name.endswith(".py") or "/" in name
-    path = path_of(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
+    path = find_file(kind, name)
     spec = importlib.util.spec_from_file_location(kind, path)
     if spec is None or not path.is_file():
         files = sorted(FOLDERS[kind].glob("*.py"))
@@ -51,10 +52,16 @@ def call_in_file(kind: str, reference: str, function: str) -> Any:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a file may raise any kind
-        reason = " ".join(str(error).split())
+        reason = textwrap.shorten(str(error), LONGEST, placeholder=" ...")
         raise ConfigError(
             f"{kind} {name}{_line(path, error)} fails: {type(error).__name__}: {reason}"
         ) from error
+
+
+def find_file(kind: str, name: str) -> Path:
+    """Where FILE.py lies, or the included file of that name; it need not be there."""
+    is_file = name.endswith(".py") or "/" in name
+    return path_of(name).absolute() if is_file else FOLDERS[kind] / f"{name}.py"
 
 
 def _line(path: Path, error: BaseException) -> str:

@@ -1,14 +1,15 @@
 """Recipes: Python files with `get_config(arg)` that starts from `default()` and changes fields."""
 
+import re
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from supclap_jax.config.fields import FIELDS
-from supclap_jax.config.python_files import call_in_file
+from supclap_jax.config.python_files import call_in_file, find_file
 from supclap_jax.config.validation import check_keys, validate
-from supclap_jax.config.values import unknown_key
+from supclap_jax.config.values import flatten, unknown_key
 from supclap_jax.errors import ConfigError
 
 NO_CLIPPING = 1e6  # a norm that no gradient has
@@ -71,7 +72,6 @@ def read_config(recipe: str, overrides: Sequence[str]) -> ConfigDict:
       ConfigError: there is no such recipe, key or value, or the recipe fails.
     """
     config = _run_recipe(recipe)
-    check_keys(config)
     values = {}
     for override in overrides:
         key, equals, value = override.removeprefix("--config.").partition("=")
@@ -92,7 +92,22 @@ def _run_recipe(recipe: str) -> ConfigDict:
             f"get_config of recipe {recipe.partition(':')[0]} returned a {type(config).__name__}; "
             "expected what supclap_jax.config.default() gave it, changed"
         )
+    try:
+        check_keys(config)
+    except ConfigError as error:
+        raise ConfigError(f"recipe {_place(recipe, config)}: {error}") from error
     return config
+
+
+def _place(recipe: str, config: ConfigDict) -> str:
+    """The recipe's file, and its first line with a key that is no field, if it stands there."""
+    name = recipe.partition(":")[0]
+    strange = {key.rsplit(".", 1)[-1] for key in flatten(config) if key not in FIELDS}
+    lines = find_file("recipe", name).read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if any(re.search(rf"\b{re.escape(key)}\b", line) for key in strange):
+            return f"{name}, line {number}"
+    return name
 
 
 def _set_values(config: ConfigDict, values: dict[str, str]) -> None:

@@ -26,8 +26,10 @@ def load(path: Path) -> ConfigDict:
     """
     try:
         values = flatten(ConfigDict(json.loads(path.read_text())))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is not a readable config: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a readable config ({error}); restore it") from error
+    except AttributeError as error:  # of what is no object
+        raise ConfigError(f"{path} holds no config; restore it") from error
     for key, value in values.items():
         if key not in FIELDS:
             raise unknown_key(key)

@@ -42,19 +42,25 @@ def flatten(config: ConfigDict) -> dict[str, object]:
     return dict(walk("", config.to_dict()))
 
 
-def nearest_key(key: str) -> str:
-    """The field most like `key`: same last name if there is one, else closest spelling.
+def nearest_key(key: str) -> str | None:
+    """The field most like `key`: same last name if there is one, else a close spelling.
 
     >>> nearest_key("loss.svr.alpa")
     'loss.svr.alpha'
+    >>> nearest_key("nosuch")
     """
     leaves = [known for known in FIELDS if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    return difflib.get_close_matches(key, leaves or FIELDS, n=1, cutoff=0.0)[0]
+    close = difflib.get_close_matches(key, leaves or FIELDS, n=1, cutoff=0.0 if leaves else 0.6)
+    return next(iter(close), None)
 
 
 def unknown_key(key: str) -> ConfigError:
     """The error that there is no field of that key."""
-    return ConfigError(f"unknown config key {key!r}; the nearest known key is {nearest_key(key)!r}")
+    if any(known.startswith(f"{key}.") for known in FIELDS):
+        return ConfigError(f"{key!r} is a group of config keys; set one of them, as {key}.KEY")
+    near = nearest_key(key)
+    hint = f"the nearest known key is {near!r}" if near else "'supclap config' lists all"
+    return ConfigError(f"unknown config key {key!r}; {hint}")
 
 
 def changed_keys(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple
 
 import grain
@@ -16,7 +18,7 @@ from supclap_jax.data.clips import Clip, Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.data.text import LABEL_LANGUAGE, Tokenizer, label_caption
-from supclap_jax.data.workers import live_with_parent
+from supclap_jax.data.workers import born_deaf, live_with_parent
 
 Batch = dict[str, np.ndarray]
 
@@ -118,7 +120,20 @@ def training_batches(
     workers = grain.MultiprocessingOptions(
         num_workers=config.data.workers, per_worker_buffer_size=config.data.prefetch
     )
-    return iter(batches.mp_prefetch(workers, worker_init_fn=live_with_parent))
+    return _begun_deaf(iter(batches.mp_prefetch(workers, worker_init_fn=live_with_parent)))
+
+
+def _begun_deaf(stream: Iterator[Batch]) -> Iterator[Batch]:
+    """The first batch is asked for, and with it workers are started, where no signal is heard."""
+    thread = ThreadPoolExecutor(1)
+    with born_deaf():
+        first = thread.submit(next, stream)
+    thread.shutdown(wait=False)
+    with closing(stream):
+        batches = [first.result()]
+        del first  # which would keep the batch, and its shared memory
+        yield batches.pop()
+        yield from stream
 
 
 def _buckets(

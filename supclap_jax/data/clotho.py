@@ -143,7 +143,7 @@ def clotho(folder: Path, _: Options) -> list[Shard]:
                     audio=file,
                     captions=captions,
                     labels=_only(_keywords(more)) if is_soundscape else (),
-                    source=f"freesound:{sound}" if sound.isdigit() and not is_soundscape else "",
+                    source=f"freesound:{sound}" if sound.isdecimal() and not is_soundscape else "",
                     problem=problems.get(clip) or misplaced or empty,
                 )
             )

@@ -30,6 +30,7 @@ from supclap_jax.errors import DataError
 from supclap_jax.files import write_whole
 
 PLAN, FAILED = "plan", "failed.json"
+REPORTED = {"read", "written", "skipped", "excluded", "ignored", "silent", "splits", "problems"}
 
 
 def prepare(
@@ -75,7 +76,7 @@ def prepare(
         if not (out / PLAN).is_file() or (out / PLAN).read_text() != plan:
             raise DataError(f"{out} exists and is not this data set; choose another --out")
         shutil.rmtree(out / NOTES, ignore_errors=True)
-        return json.loads((out / "report.json").read_text(encoding="utf-8"))
+        return read_report(out)
     _check_files(by_split)
     unfinished = out.with_name(f"{out.name}.incomplete")
     _claim(unfinished, plan, excluded or {})
@@ -105,6 +106,24 @@ def prepare(
     os.replace(unfinished, out)
     shutil.rmtree(out / NOTES)
     return report
+
+
+def read_report(out: Path) -> dict:
+    """What `prepare` returned when it made the set.
+
+    Raises:
+      DataError: its file is damaged.
+    """
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        if report.keys() >= REPORTED:
+            return report
+        problem = f"it lacks {min(REPORTED - report.keys())!r}"
+    except (OSError, ValueError, AttributeError) as error:
+        problem = str(error)
+    raise DataError(
+        f"{out / 'report.json'} cannot be read ({problem}); remove {out} and prepare it again"
+    )
 
 
 def exclusions(folders: Iterable[Path]) -> dict[int, str]:

@@ -79,7 +79,8 @@ class PreparedSplit(Sequence):
         except Exception as error:  # JSON, protobuf, TFDS and NumPy raise any kind
             problem = str(error).splitlines()[0] if str(error) else repr(error)
             raise DataError(
-                f"{self.folder}: {name} cannot be read ({problem}); prepare the set again"
+                f"{self.folder}: {name} cannot be read ({problem}); remove the folder and prepare "
+                "the set again"
             ) from error
 
     def record(self, index: int) -> dict:

@@ -15,6 +15,7 @@ from supclap_jax.data.batches import count_longer
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_clips
 from supclap_jax.data.prepared import PreparedSplit, find_leaks, is_prepared
+from supclap_jax.data.splits import CLOTHO
 from supclap_jax.data.text_counts import TextCounts, count_captions, told
 from supclap_jax.errors import CannotWrite, ConfigError, DataError
 from supclap_jax.evaluate import zero_shot
@@ -25,7 +26,7 @@ from supclap_jax.evaluate.report import compare, estimate, report
 from supclap_jax.evaluate.retrieval import Retrieval
 from supclap_jax.evaluate.scoring import Scores, captioned, score
 from supclap_jax.evaluate.tables import recall_tables, tables
-from supclap_jax.files import write_whole
+from supclap_jax.files import check_output, write_whole
 from supclap_jax.inference import prompts
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model, find_model, model_of_run
@@ -104,9 +105,8 @@ def evaluate(
     """
     if evaluation.relevance and "dcase" not in evaluation.metric_styles:
         raise ConfigError("--relevance is only used by --metric-style=dcase; add that, or leave it")
-    for path in (out, answers):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise ConfigError(f"cannot write {str(path)!r}; expected a file in an existing folder")
+    check_output(out)
+    check_output(answers)
     plain = workdir is not None and evaluation == Evaluation()
     if pdf and not plain and out is None:
         raise ConfigError(
@@ -126,6 +126,8 @@ def evaluate(
         raise ConfigError(
             "--prompts and --classes are for clips with labels, and none of these has one"
         )
+    if not evaluation.data and not evaluation.languages and evaluation.split in CLOTHO:
+        model.check(evaluation.split, clips)
     if other:
         other.config.evaluate.long_audio = run.config.evaluate.long_audio
         _check_same_clips(run, clips, other, evaluation.split)

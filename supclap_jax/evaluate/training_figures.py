@@ -24,7 +24,7 @@ from supclap_jax.evaluate.figure_style import (
     new_figure,
     save,
 )
-from supclap_jax.runs.metrics import read_lines
+from supclap_jax.runs.metrics import read_steps
 
 SIDES = {"text": TEXT_COLOUR, "audio": AUDIO_COLOUR}
 SMOOTHING_SHARE = 0.02
@@ -85,9 +85,9 @@ def training_figures(
 def read_curves(metrics_path: str | Path) -> dict[str, Curve]:
     """Reads `metrics.jsonl` into one curve per key, without what a kill cut off."""
     points: dict[str, dict[int, float]] = defaultdict(dict)
-    for metrics in read_lines(Path(metrics_path)):
-        step = metrics.pop("step", None)
-        for key, value in metrics.items() if step is not None else ():
+    for metrics in read_steps(Path(metrics_path)):
+        step = metrics.pop("step")
+        for key, value in metrics.items():
             if isinstance(value, int | float):
                 points[key][step] = value
     return {

@@ -8,11 +8,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax.config import stored
+from supclap_jax.data.clips import Clips
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.inference.model_folder import CONFIG, WEIGHTS, read_weights
 from supclap_jax.models.registry import check_config
-from supclap_jax.runs.run import Run
+from supclap_jax.runs.run import Run, data_facts
 from supclap_jax.runs.states import init_states, variables_of
 from supclap_jax.runs.tokenizer import TOKENIZER, read_tokenizer
 
@@ -27,6 +28,7 @@ class Model:
       step: of its training.
       tokenizer: of its captions.
       variables: reads its weights, as `DualEncoder.apply` takes them, onto a mesh.
+      check: raises DataError where clips of a split are not those that its run began with.
       training: folders of the data sets that it was trained on, where that is known.
     """
 
@@ -35,6 +37,7 @@ class Model:
     step: int
     tokenizer: Tokenizer
     variables: Callable[[Mesh], dict]
+    check: Callable[[str, Clips], None] = lambda split, clips: None
     training: tuple[Path, ...] = ()
 
 
@@ -74,8 +77,12 @@ def model_of_run(path: Path, step: int | None = None) -> Model:
             f"{path} began with step {config.branch.step} of {config.branch.run}; evaluate that, "
             "or that run's step 0"
         )
+
+    def check(split: str, clips: Clips) -> None:
+        run.check_data(data_facts({split: clips}))
+
     if step == 0:
-        return Model(str(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh))
+        return Model(str(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh), check)
     step = run.find_step(step)
     data = config.data
     training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
@@ -83,7 +90,7 @@ def model_of_run(path: Path, step: int | None = None) -> Model:
     def variables(mesh: Mesh) -> dict:
         return variables_of(run.restore(step, mesh)[1].dual, config)
 
-    return Model(str(path), config, step, tokenizer, variables, tuple(training))
+    return Model(str(path), config, step, tokenizer, variables, check, tuple(training))
 
 
 def initial_model(name: str, config: ConfigDict) -> Model:

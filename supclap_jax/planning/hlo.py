@@ -203,7 +203,7 @@ def _called(instruction: Instruction) -> Iterator[str]:
 
 def _integers(program: Program, name: str) -> Iterator[int]:
     for instruction in program.computations[name].values():
-        if instruction.opcode == "constant" and instruction.argument.isdigit():
+        if instruction.opcode == "constant" and instruction.argument.isdecimal():
             yield int(instruction.argument)
         for called in _called(instruction):
             yield from _integers(program, called)

@@ -38,7 +38,7 @@ class DamagedCheckpoint(RunError):
     def __init__(self, folder: Path, problem: str):
         super().__init__(
             f"checkpoint {folder} is damaged: {problem}. Training, started again, puts it away and "
-            "goes on from the one before; or remove it"
+            "goes on from the one before; or remove it, or name another with --step"
         )
         self.problem = problem
 
@@ -250,7 +250,7 @@ def _recall(metrics: dict[str, float]) -> float:
 def _step_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    steps = (path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+    steps = (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
     return sorted(steps, key=lambda path: path.name)
 
 
@@ -262,6 +262,10 @@ def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
             length = path.stat().st_size
             sums[str(path.relative_to(step))] = [length, _crc(path)] if contents else [length]
     return sums
+
+
+def _are_sums(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(x) is int for x in value)
 
 
 def _crc(path: Path) -> int:
@@ -284,7 +288,7 @@ def _problem(step: Path, contents: bool) -> str | None:
     if problem:
         return problem
     expected = json.loads((step / SUMS).read_text())
-    if not isinstance(expected, dict):
+    if not isinstance(expected, dict) or not all(map(_are_sums, expected.values())):
         return f"{SUMS} holds no sums"
     found = _sums(step, contents)
     for name, sums in expected.items():

@@ -141,7 +141,7 @@ def _health(history: list[dict], seen: float | None, patience: float) -> tuple[s
 
 
 def _newest_checkpoint(folder: Path) -> dict | None:
-    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    steps = [path for path in folder.glob("*") if path.name.isdecimal()]
     if not steps:
         return None
     newest = max(steps, key=lambda path: int(path.name))

@@ -32,7 +32,11 @@ def session(workdir: Path, silent: bool = False, **facts):
 def read_history(workdir: Path) -> list[dict]:
     """Its lines in order, each with "time" in seconds since 1970 and "event", "start" or "end"."""
     lines = read_lines(workdir / "history.jsonl")
-    return [line for line in lines if "time" in line and "event" in line]
+    return [line for line in lines if _is_number(line.get("time")) and "event" in line]
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def first_start(workdir: Path) -> float | None:

@@ -63,10 +63,14 @@ def read_lines(path: Path) -> list[dict]:
     return found
 
 
+def read_steps(path: Path) -> list[dict]:
+    """As `read_lines`, those with a number as "step"."""
+    return [line for line in read_lines(path) if type(line.get("step")) in (int, float)]
+
+
 def read_metrics(workdir: Path, last_step: float = math.inf) -> list[dict]:
     """The lines of `workdir/metrics.jsonl` up to a step."""
-    lines = read_lines(workdir / "metrics.jsonl")
-    return [line for line in lines if line.get("step", math.inf) <= last_step]
+    return [line for line in read_steps(workdir / "metrics.jsonl") if line["step"] <= last_step]
 
 
 LINE = ("loss", "gradient_norm", "clips_per_second", "step_seconds", "data_wait", "goodput")

@@ -42,4 +42,6 @@ def _commit() -> str | None:
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True)
     except OSError:  # no git here
         return None
-    return commit.stdout.strip() + ("+" if changed.returncode else "") or None
+    if commit.returncode:  # such as for a checkout of somebody else
+        return None
+    return commit.stdout.strip() + ("+" if changed.returncode else "")

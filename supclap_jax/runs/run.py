@@ -95,7 +95,7 @@ class Run:
     def check_claim(self, config: ConfigDict, clips_of_split: dict[str, Clips | Mixture]) -> None:
         """Raises what `claim` would, but for a tokenizer that cannot be made; writes nothing."""
         self._check_config(config)
-        if self._data.is_file():
+        if self._data.is_file() or self._newest_step():
             self.check_data(_facts_of(config, clips_of_split))
 
     def check_data(self, facts: dict[str, dict]) -> None:
@@ -135,8 +135,7 @@ class Run:
         vocab_size = self.config.text.vocab_size
         if not path.is_file():
             raise RunError(f"{self.workdir} holds no tokenizer ({path.name}); it was not begun")
-        model = path.read_bytes()
-        began_with = self._facts.get(TOKENIZER) if self._data.is_file() else None
+        model, began_with = path.read_bytes(), self._facts.get(TOKENIZER)
         try:
             if began_with is None or hashlib.sha256(model).hexdigest() == began_with:
                 return Tokenizer(model, vocab_size)
@@ -211,32 +210,37 @@ class Run:
         changed = set(configs.changed_keys(theirs, config))
         if changed <= SCHEDULE and has_same_rates(theirs, config, self._newest_step()):
             return
-        message = (
-            f"{self.workdir} holds a run of another config, which differs in "
-            f"{', '.join(sorted(changed))}; choose another --workdir, or set them as in "
-            f"{self.workdir / health.CONFIG}"
-        )
+        differs = f"{self.workdir} holds a run that differs in {', '.join(sorted(changed))}"
         if changed <= SCHEDULE:
-            message += (
-                ". Its learning rates so far would have been others; to train for longer, branch "
-                "from a checkpoint before they differ, with --config.branch.run and "
-                "--config.branch.step"
+            raise ConfigError(
+                f"{differs}: its learning rates so far would have been others. To train for "
+                "longer, branch in another --workdir from a checkpoint before they differ, with "
+                "--config.branch.run and --config.branch.step"
             )
-        raise ConfigError(message)
+        raise ConfigError(
+            f"{differs}; choose another --workdir, or set them as in {self.workdir / health.CONFIG}"
+        )
 
     def _newest_step(self) -> int:
         names = (path.name for path in (self.workdir / "checkpoints").glob("*"))
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @property
     def _facts(self) -> dict:
+        """What `data.json` holds."""
         try:
             facts = json.loads(self._data.read_text())
-            if not isinstance(facts, dict):
-                raise ValueError("it holds no facts")
+            of_splits = [facts[name] for name in splits.CLOTHO.values() if name in facts]
+            if not of_splits or any(type(mine["clips"]) is not int for mine in of_splits):
+                raise ValueError("it does not say what the run began with")
+            if any(not isinstance(mine["fingerprint"], str) for mine in of_splits):
+                raise ValueError("it lacks digests")
             return facts
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self._data} cannot be read ({error}); restore it") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{self._data} cannot be read ({error}), by which clips and tokenizer are known; "
+                "restore it, or begin another run"
+            ) from error
 
     @property
     def _data(self) -> Path:

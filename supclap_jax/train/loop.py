@@ -21,7 +21,7 @@ from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.reference_embeddings import check_reference
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.data.text_counts import count_captions, told
-from supclap_jax.errors import DataError, Disconnected, Diverged, Interrupted
+from supclap_jax.errors import ConfigError, DataError, Disconnected, Diverged, Interrupted
 from supclap_jax.evaluate.scoring import validate
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
@@ -66,7 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     if config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
+        _use_cache(Path(config.compilation_cache))
     run = Run(workdir)
     with failing_together():
         check_config(config)
@@ -82,6 +82,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 with working("preparing the folder and its tokenizer"):
                     run.claim(config, clips_of_split)
         _train(run, config, mesh, train_step, clips_of_split)
+
+
+def _use_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"compilation_cache {folder} cannot be made a folder ({error.strerror}); choose another"
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _train(
@@ -105,6 +115,7 @@ def _train(
     )
     began = time.perf_counter()
     with (
+        closing(batches),
         closing(Progress(run, config, start)) as progress,
         closing(checkpoints),
         closing(Trace(config, run.workdir)) as trace,

@@ -204,11 +204,17 @@ def test_a_field_that_a_recipe_takes_away_cannot_be_set(recipe):
         read_config(recipe(text), ["--config.seed=1"])
 
 
+SET = f"{BEGIN}    config"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{BEGIN}    config.loss.svr.radiuss = 'static'\n    return config", "'loss.svr.radius'"),
-        (f"{BEGIN}    config.audio.update(dmi=3)\n    return config", "known key is 'audio.dim'"),
+        (f"{SET}.loss.svr.radiuss = 'static'\n    return config", "'loss.svr.radius'"),
+        (f"{SET}.audio.update(dmi=3)\n    return config", "recipe.py, line 4: .*'audio.dim'"),
+        (f"{SET}.optimizer = None\n    return config", "line 4: 'optimizer' is a group"),
+        (f"{SET}.nosuch = 1\n    return config", "'nosuch'; 'supclap config' lists all"),
+        (f"{BEGIN}    raise ValueError('x ' * 999)\n", r"ValueError: [x ]{,300}\.\.\.$"),
         (f"{BEGIN}    config.seed = 'x'\n", "recipe.py, line 4 fails: TypeError"),
         (f"{BEGIN}    config.audoi.dim = 3\n", "recipe.py, line 4 fails: AttributeError: .*audoi"),
         (f"{BEGIN}    return 1 / 0\n", "recipe.py, line 4 fails: ZeroDivisionError: division"),

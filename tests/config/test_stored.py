@@ -81,11 +81,11 @@ def test_fields_that_a_file_lacks_take_their_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "config.json is not a readable config: "),
-        ("[1]", "config.json is not a readable config: "),
-        ('"x"', "config.json is not a readable config: "),
+        ("{", r"config.json is not a readable config \(.*\); restore it"),
+        ("[1]", "config.json holds no config; restore it"),
+        ('"x"', "config.json holds no config; restore it"),
         ('{"sed": 1}', "unknown config key 'sed'; the nearest known key is 'seed'"),
-        ('{"loss": {"svr": 3}}', "unknown config key 'loss.svr'"),
+        ('{"loss": {"svr": 3}}', "'loss.svr' is a group of config keys; set one of them"),
         ('{"audio": {"dim": "x"}}', "audio.dim is 'x'; expected a whole number"),
         (
             '{"temperature": {"initial": NaN}}',

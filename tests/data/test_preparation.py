@@ -1,6 +1,7 @@
 """A set is prepared whole, however often it is killed, by any number of workers."""
 
 import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_repaired_files_are_read_again_after_a_failure(tmp_path):
         prepared("esc50", source, tmp_path / "out")
     path.write_bytes(whole)
     assert prepared("esc50", source, tmp_path / "out")["written"] == 4
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"read": 1}'])
+def test_a_damaged_report_is_said_and_what_it_advises_works(content, tmp_path):
+    source, out = published.esc50(tmp_path / "in"), tmp_path / "out"
+    prepared("esc50", source, out)
+    (out / "report.json").write_text(content)
+    with pytest.raises(DataError, match=rf"report.json cannot be read .*; remove {out} and"):
+        prepared("esc50", source, out)
+    shutil.rmtree(out)
+    assert prepared("esc50", source, out)["written"] == 4
 
 
 def test_a_corrected_command_works_where_a_wrong_one_failed(tmp_path, capsys):

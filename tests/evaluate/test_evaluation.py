@@ -89,6 +89,21 @@ def test_options_leave_the_folder_of_the_run_alone(evaluate, runs, tmp_path, cap
     assert "DCASE 2025: 40 queries" in capsys.readouterr().out
 
 
+def test_other_sounds_than_the_run_began_with_are_refused(runs, soundscape, tmp_path, capsys):
+    """Under the same name and of the same length; results stay as they were."""
+    workdir = shutil.copytree(runs / "1", tmp_path / "run")
+    data = shutil.copytree(soundscape, tmp_path / "data")
+    first, second, *_ = sorted((data / "evaluation").iterdir())
+    first.write_bytes(second.read_bytes())
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["path"] = str(data)
+    (workdir / "config.json").write_text(json.dumps(config))
+    before = (workdir / "evaluation.json").read_bytes()
+    assert main(["evaluate", f"--workdir={workdir}"]) == 2
+    assert "the test sounds are not those that the run" in capsys.readouterr().err
+    assert (workdir / "evaluation.json").read_bytes() == before
+
+
 def test_what_becomes_of_captions_and_long_clips_is_told(evaluate, runs, capsys):
     """The clips last some seconds, the model hears one: the beginning, or the mean of windows."""
     _, crop = evaluate()

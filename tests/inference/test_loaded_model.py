@@ -62,9 +62,7 @@ def test_a_long_sound_is_the_mean_of_its_windows(model, tmp_path):
     starts = [0, (last + 1) // 3, 2 * (last + 1) // 3, last]
     windows = model.encode_audio([sound[start : start + size] for start in starts])
     mean = windows.astype(np.float64).mean(axis=0)
-    np.testing.assert_allclose(
-        model.encode_audio([sound])[0], mean / np.linalg.norm(mean), **CLOSE
-    )
+    np.testing.assert_allclose(model.encode_audio([sound])[0], mean / np.linalg.norm(mean), **CLOSE)
 
 
 def test_evaluation_finds_the_same(model, untrained, soundscape):

@@ -78,6 +78,11 @@ def other_sums(step):
     return "sums.json holds no sums"
 
 
+def strange_sums(step):
+    (step / SUMS).write_text('{"default/_METADATA": 5}')
+    return "sums.json holds no sums"
+
+
 def without_sums(damage, problem):
     """As a kill may leave it."""
 
@@ -101,7 +106,7 @@ def cut_metadata(step):
 
 
 DAMAGES = [
-    cut, change, lose, cut_metrics, other_sums,
+    cut, change, lose, cut_metrics, other_sums, strange_sums,
     without_sums(cut, "OUT_OF_RANGE"), without_sums(lose, "NOT_FOUND"),
     without_sums(cut_metrics, "metrics/metrics is cut off"),
     without_sums(cut_metadata, "default/_METADATA is cut off"),

@@ -11,7 +11,9 @@ from supclap_jax.config import default, load, to_json
 from supclap_jax.data.opening import load_clips
 from supclap_jax.data.splits import SPLITS
 from supclap_jax.errors import ConfigError, DataError, RunError
+from supclap_jax.evaluate.training_figures import read_curves
 from supclap_jax.runs.lock import locked
+from supclap_jax.runs.provenance import provenance
 from supclap_jax.runs.run import Run
 
 
@@ -79,12 +81,20 @@ def test_another_tokenizer_is_refused(finished, tmp_path, damage):
         _ = Run(workdir).tokenizer
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff"])
-def test_facts_that_cannot_be_read_are_said(finished, tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"\xff", b"{}", b'{"development": 3}', b'{"development": {"clips": 28}}', None],
+)
+def test_facts_that_cannot_be_read_are_said(recipe, finished, tmp_path, content):
+    """Or that are gone, by which nothing could be told from what it was."""
     workdir = shutil.copytree(finished, tmp_path / "run")
-    (workdir / "data.json").write_bytes(content)
+    path = workdir / "data.json"
+    path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(RunError, match=r"data\.json cannot be read"):
         _ = Run(workdir).tokenizer
+    clips = {split: load_clips(recipe, split) for split in SPLITS}
+    with pytest.raises(RunError, match=r"data\.json cannot be read"):
+        Run(workdir).claim(recipe, clips)
 
 
 def test_sounds_that_changed_are_said(recipe, finished, tmp_path):
@@ -107,6 +117,28 @@ def test_sounds_that_changed_are_said(recipe, finished, tmp_path):
     run.claim(config, clips)
 
 
+def test_strange_lines_and_folders_are_passed_over(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    metrics, before = Run(workdir).metrics(), Run(workdir).status
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": "x", "loss": 1.0}\n{"loss": 1.0}\n{"step": null}\n[]\n3\n')
+    with (workdir / "history.jsonl").open("a") as file:
+        file.write('{"time": "x", "event": "start"}\n')
+    (workdir / "checkpoints" / "\u00b2").mkdir()
+    assert Run(workdir).metrics() == metrics
+    assert Run(workdir).status["step"] == before["step"]
+    assert Run(workdir).find_step() == Run(finished).find_step()
+    assert read_curves(workdir / "metrics.jsonl").keys() == {
+        key for line in metrics for key in line if key != "step"
+    }
+
+
+def test_a_checkout_that_git_does_not_trust_has_no_commit(monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert provenance()["commit"] is None
+
+
 def test_a_refused_claim_leaves_nothing(recipe, tmp_path):
     config = recipe.copy_and_resolve_references()
     clips = {split: load_clips(config, split) for split in SPLITS}
@@ -125,7 +157,7 @@ def test_a_run_may_go_on_for_longer_where_its_rates_were_the_same(recipe, finish
     clips = {split: load_clips(config, split) for split in SPLITS}
     run = Run(shutil.copytree(finished, tmp_path / "run"))
     config.total_steps = 12  # of a cosine, whose rates depend on it
-    with pytest.raises(ConfigError, match=r"differs in total_steps; .* branch from a checkpoint"):
+    with pytest.raises(ConfigError, match=r"differs in total_steps: .* branch in another"):
         run.claim(config, clips)
     for schedule in ("constant", "wsd"):
         before = load(run.workdir / "config.json")
@@ -138,7 +170,7 @@ def test_a_run_may_go_on_for_longer_where_its_rates_were_the_same(recipe, finish
         assert (run.config.total_steps, run.config.optimizer.schedule) == (12, schedule)
     config.optimizer.decay_steps = 8  # of the six steps, one would have been in the cooldown
     (run.workdir / "config.json").write_text(to_json(before))
-    with pytest.raises(ConfigError, match="branch from a checkpoint before they differ"):
+    with pytest.raises(ConfigError, match="from a checkpoint before they differ"):
         run.claim(config, clips)
 
 

@@ -137,6 +137,21 @@ def test_killed_stopped_and_continued_is_undisturbed_bit_for_bit(
     assert_same_run(workdir, undisturbed)
 
 
+def test_ctrl_c_while_the_step_is_compiled(soundscape, tmp_path):
+    """Into the midst of XLA's threads: the documented code, and nothing is left behind."""
+    process = start(soundscape, tmp_path / "run", tmp_path / "programs", workers=2)
+    deadline = time.monotonic() + 600
+    while not Run(tmp_path / "run").history:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert "Traceback" not in output and "leaked" not in output
+    wait_until_gone(process.pid)
+
+
 def test_a_signal_stops_the_step_that_asks_after_it():
     with stop_signals() as stop:
         before = stop(1)
