@@ -26,6 +26,15 @@ def is_prepared(folder: Path) -> bool:
     return (folder / "report.json").is_file() and (folder / "dataset_info.json").is_file()
 
 
+def split_names(folder: Path) -> list[str]:
+    """Of a prepared set. Raises DataError where its report cannot be read."""
+    path = folder / "report.json"
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["splits"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the set again") from error
+
+
 class PreparedSplit(Sequence):
     """One split of a prepared set.
 

@@ -59,6 +59,11 @@ class LoadedModel:
         return self.config.projection_dim
 
     @property
+    def batch_size(self) -> int:
+        """Of the largest batch that is embedded at once."""
+        return self._embedder.batch_size
+
+    @property
     def seconds(self) -> float:
         """The longest sound that is heard at once; a longer one is the mean of its windows."""
         return self.config.audio.seconds

@@ -32,7 +32,7 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     operations, with "full" the blocks up to their last product. With `microbatch_size` what has a
     gradient takes another forward pass, and so does the front end, besides one for batch norm. A
     similarity matrix costs three products, or four in tiles, which are computed again; each
-    direction of SVR needs one more matrix.
+    direction of SVR needs one more matrix, and so does each modality of an intra-modal loss.
 
     Returns:
       part -> FLOPs; their sum is that of the step.
@@ -54,9 +54,10 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
 
 
 def matrices(config: ConfigDict) -> int:
-    """Similarity matrices in the loss: that of the pairs, and one for each direction of SVR."""
+    """Similarity matrices in the loss: that of the pairs, and each direction's and modality's."""
     svr = config.loss.svr
-    return 1 + (len(SIDES[svr.direction]) if svr.radius != "none" else 0)
+    of_svr = len(SIDES[svr.direction]) if svr.radius != "none" else 0
+    return 1 + of_svr + (len(TOWERS) if config.loss.intra_modal else 0)
 
 
 def similarity_products(config: ConfigDict) -> int:

@@ -15,8 +15,10 @@ from supclap_jax.errors import ConfigError, DoesNotFit, Interrupted, exit_codes
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
+    "classify",
     "compare",
     "config",
+    "embed",
     "embed-reference",
     "evaluate",
     "export",
@@ -24,6 +26,7 @@ COMMANDS = [
     "fit",
     "plan",
     "prepare",
+    "search",
     "status",
     "sweep",
     "synthesize",

@@ -20,6 +20,9 @@ MIDDLE = {
 }
 
 
+INTRA_MODAL = {"loss": {"intra_modal": 1.0}}
+
+
 def build(variant, changes):
     config = default()
     set_variant(config, variant)
@@ -50,7 +53,7 @@ def counted_by_xla(config):
     [
         ("info_nce", [MIDDLE]),
         ("static", [MIDDLE]),
-        ("static", [MIDDLE, {"batch_size": 512, "audio": {"seconds": 0.5}}]),
+        ("static", [MIDDLE, {"batch_size": 512, "audio": {"seconds": 0.5}}, INTRA_MODAL]),
         ("info_nce", [MIDDLE, {"remat": "full"}]),
         ("info_nce", [MIDDLE, {"audio": {"frozen": True}}]),
         ("info_nce", [MIDDLE, {"remat": "dots", "audio": {"patch_out": 0.4}}]),
@@ -80,6 +83,8 @@ def test_svr_adds_the_products_of_its_directions():
     configs = {"info_nce": build("info_nce", [MIDDLE]), "one": one, "both": both}
     for name, count in expected.items():
         assert train_step_flops(configs[name])["similarities"] == count * product
+    configs["info_nce"].loss.intra_modal = 1.0
+    assert train_step_flops(configs["info_nce"])["similarities"] == 9 * product
     configs["both"].loss.block_size = 8
     assert train_step_flops(configs["both"])["similarities"] == 12 * product
 

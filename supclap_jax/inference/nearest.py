@@ -1,0 +1,99 @@
+"""Exact search: the rows of an index that are nearest to a query."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from supclap_jax.errors import ConfigError
+from supclap_jax.inference.loaded_model import LoadedModel, Sound
+from supclap_jax.inference.sound_index import SoundIndex
+
+BLOCK = 16_384  # rows that a thread makes float32 at a time
+
+
+class Hit(NamedTuple):
+    """A sound that was found, or a window of one.
+
+    Attributes:
+      path: in the index's source.
+      start, end: in the sound, in seconds.
+      cosine: to the query.
+      percentile: share of the index that is less similar to the query, in percent.
+    """
+
+    path: str
+    start: float
+    end: float
+    cosine: float
+    percentile: float
+
+
+def query_vector(
+    model: LoadedModel,
+    text: str | None = None,
+    audio: Sound | None = None,
+    language: str | None = None,
+    text_weight: float = 0.5,
+) -> np.ndarray:
+    """Unit vector `[dim]` of words, of a sound, or of both.
+
+    Args:
+      model: whose space it is.
+      text, audio: at least one of them.
+      language: of the text.
+      text_weight: of the text beside the sound, 0 to 1.
+
+    Raises:
+      ConfigError: there is neither, or no such weight; or as `encode_text`.
+      DataError: as `encode_text` and `encode_audio`.
+    """
+    if text is None and audio is None:
+        raise ConfigError("a search needs words or a sound; give a query, or --audio=FILE")
+    if not 0 <= text_weight <= 1:
+        raise ConfigError(f"the weight of the text is {text_weight}; expected 0 to 1")
+    vector = np.zeros(model.dim)
+    if text is not None:
+        vector += (1 if audio is None else text_weight) * model.encode_text([text], language)[0]
+    if audio is not None:
+        vector += (1 if text is None else 1 - text_weight) * model.encode_audio([audio])[0]
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def search(index: SoundIndex, query: np.ndarray, count: int) -> list[Hit]:
+    """The `count` nearest rows, the nearest first; of equal ones the first in the index.
+
+    Args:
+      index: of the model that made the query.
+      query: unit vector `[dim]`.
+      count: at least 1.
+
+    Raises:
+      ConfigError: the count is not.
+      DataError: as `SoundIndex.vectors`.
+    """
+    if count < 1:
+        raise ConfigError(f"-k is {count}; expected at least 1")
+    cosines = similarities(index.vectors(), query)
+    nearest = np.argsort(-cosines, kind="stable")[:count]
+    ordered = np.sort(cosines)
+    below = np.searchsorted(ordered, cosines[nearest], side="left")
+    found = index.rows(nearest)
+    return [
+        Hit(row["path"], row["start"], row["end"], float(cosine), 100 * float(less) / len(cosines))
+        for row, cosine, less in zip(found, cosines[nearest], below, strict=True)
+    ]
+
+
+def similarities(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """float32 `[rows]`, of mapped vectors `[rows, dim]`, block by block."""
+    cosines = np.empty(len(vectors), np.float32)
+
+    def compute(begin: int) -> None:
+        block = vectors[begin : begin + BLOCK]
+        cosines[begin : begin + len(block)] = block.astype(np.float32) @ query
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compute, range(0, len(vectors), BLOCK)))
+    return cosines
