@@ -70,6 +70,8 @@ def model_of_run(path: Path, step: int | None = None) -> Model:
       RunError: there is no run; or as `Run.find_step` and `Run.tokenizer`.
       ConfigError: the run is a branch, which did not begin with step 0.
     """
+    if (path / WEIGHTS).is_file():
+        raise RunError(f"{path} is what 'supclap export' wrote, and no run; give it as --model")
     run = Run(path)
     config, tokenizer = run.config, run.tokenizer
     if step == 0 and config.branch.run:

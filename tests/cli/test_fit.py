@@ -129,7 +129,15 @@ def test_an_unknown_law_is_wrong_usage(ladder, capsys):
     assert "parabola" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--json=/dev/full", "--figure=/dev/full", "--json=no/law.json"])
+@pytest.mark.parametrize("option", ["--json=no/law.json", "--figure=/"])
+def test_where_no_file_can_be_is_said_before_the_work(ladder, capsys, option):
+    assert fit(ladder, "--where=exit = 0", option) == 2
+    printed = capsys.readouterr()
+    assert "expected a file in an existing folder" in printed.err
+    assert not printed.out
+
+
+@pytest.mark.parametrize("option", ["--json=/dev/full", "--figure=/dev/full"])
 def test_files_that_cannot_be_written(ladder, capsys, option):
     assert fit(ladder, "--where=exit = 0", option) == 6
     assert capsys.readouterr().err.startswith("supclap: a file cannot be written: ")

@@ -272,7 +272,7 @@ def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
     assert main(["evaluate", f"--model={folder}"]) == 2
     assert "are of different models" in capsys.readouterr().err
     assert main(["evaluate", f"--workdir={folder}"]) == 2
-    assert "holds no checkpoint yet" in capsys.readouterr().err
+    assert "wrote, and no run; give it as --model" in capsys.readouterr().err
     assert not (folder / "checkpoints").exists()
     weights = (folder / "model.safetensors").read_bytes()
     for damaged in (weights[:-9], b"", b"\x80\x04K"):
