@@ -66,7 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
       Interrupted: SIGTERM or SIGINT came; a checkpoint has been written.
     """
     if config.compilation_cache:
-        _use_cache(Path(config.compilation_cache))
+        _use_cache(config.compilation_cache)
     run = Run(workdir)
     with failing_together():
         check_config(config)
@@ -84,14 +84,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
         _train(run, config, mesh, train_step, clips_of_split)
 
 
-def _use_cache(folder: Path) -> None:
+def _use_cache(folder: str) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if "://" not in folder:  # a bucket, which JAX knows
+            Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"compilation_cache {folder} cannot be made a folder ({error.strerror}); choose another"
         ) from error
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def _train(
