@@ -3,6 +3,7 @@
     supclap synthesize --out=runs/soundscape --clips=5000
     supclap sweep study_batch --out=runs/study_batch --jobs=2
     supclap compare runs/study_batch --by=loss.svr.radius --baseline=none
+    supclap compare runs/study_batch --by=cell --baseline=dynamic_32 --where='batch_size == 32'
 
 The same clips seen at every batch size, the rate in proportion to its root. Every cell with five
 seeds; the argument is as of `study_scratch`.

@@ -6,6 +6,7 @@ A sound longer than the model hears is the mean of its windows. The shares of a 
 
 import argparse
 import json
+import os
 
 from supclap_jax.files import check_output, path_of
 
@@ -51,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
     console.print(table)
     if options.json:
         found = {
-            str(path): dict(zip(labels, map(float, row), strict=True))
+            os.fsencode(path).decode("utf-8", "backslashreplace"): dict(
+                zip(labels, map(float, row), strict=True)
+            )
             for path, row in zip(options.files, shares, strict=True)
         }
         write_whole(options.json, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

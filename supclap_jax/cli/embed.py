@@ -2,8 +2,8 @@
 
 Of a folder all sound files are embedded, of its folders too; of a prepared data set all clips; or
 one file. A sound longer than the model hears is the mean of its windows. Stopped or killed, the
-same command goes on; a file that has not changed is not embedded again, and one that cannot be used
-is listed in OUT/failed.csv.
+same command goes on; a file that has not changed is not embedded again, one that is gone leaves the
+index, and one that cannot be used is listed in OUT/failed.csv.
 """
 
 import argparse
@@ -46,17 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from supclap_jax.inference import load
-    from supclap_jax.inference.folder_embedder import embed_folder, list_sources
+    from supclap_jax.inference.folder_embedder import embed_folder
 
     if not 1 <= options.workers <= 64:
         raise ConfigError(f"--workers is {options.workers}; expected 1 to 64")
-    list_sources(options.source)  # whose faults should show before the model is loaded
+    if not options.source.exists():
+        raise ConfigError(f"there is no file or folder {str(options.source)!r} to embed")
     model = load(options.model, options.step)
-    for name, seconds in (("window", options.window), ("hop", options.hop)):
-        if seconds is not None and not 0.15 <= seconds <= model.seconds:
+    longest = options.window or model.seconds
+    for name, seconds, most in (
+        ("window", options.window, model.seconds),
+        ("hop", options.hop, longest),
+    ):
+        if seconds is not None and not 0.15 <= seconds <= most:
             raise ConfigError(
-                f"--{name} is {seconds:g}; expected 0.15 to {model.seconds:g} seconds, the longest "
-                "that the model hears"
+                f"--{name} is {seconds:g}; expected 0.15 to {most:g} seconds, so that the model "
+                "hears all"
             )
     model.warn_if_collapsed()
     embed_folder(

@@ -23,6 +23,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,7 @@ def run_and_exit() -> NoReturn:
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream]  # none where it is closed
     for stream in streams:
         stream.reconfigure(errors="replace")  # a terminal may know ASCII alone
+    warnings.showwarning = _show_warning
     code, has_threads = _run(None)
     if code:
         gc.collect()  # the frames of what failed, and the batch in shared memory that they hold
@@ -165,6 +167,14 @@ def _exit_codes() -> str:
         for code, meaning in exit_codes().items()
     )
     return "\n".join(["exit codes:", *lines])
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Ours as a line for people; those of libraries as they are."""
+    if "supclap_jax" in filename and category is UserWarning:
+        print(f"supclap: warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:

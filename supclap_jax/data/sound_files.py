@@ -70,8 +70,10 @@ def open_whole(audio: Path | bytes) -> Stream:
     """
     try:
         file = _open(audio, _inspected(audio)[1])
-    except (soundfile.LibsndfileError, OSError) as error:
+    except soundfile.LibsndfileError as error:
         raise _undecodable(error) from None
+    except OSError as error:  # such as for want of rights
+        raise BadAudio(f"it cannot be read ({error.strerror or error})") from None
     _check_properties(file)
     return file
 

@@ -9,7 +9,7 @@ import soundfile
 import soxr
 
 from supclap_jax.data.audio import LENGTH_TOLERANCE, SAMPLE_RATE, to_mono
-from supclap_jax.data.sound_files import BadAudio, open_whole, skip
+from supclap_jax.data.sound_files import HIGHEST_RATE, LOWEST_RATE, BadAudio, open_whole, skip
 
 CANCELLED = 1e-8  # share of the channels' energy that is left in their mean: 80 dB below
 
@@ -35,14 +35,14 @@ def read_windows(
 ) -> Iterator[Window]:
     """Windows that cover all of a sound; of a shorter one, all of it.
 
-    Never more than a few windows are in memory.
+    Never more than a few windows are in memory, decoded; of MP3 the packed file is.
 
     Args:
       sound: a file, or the bytes of one, of any rate and number of channels (averaged); or samples
         `[frames]` or `[frames, channels]`.
       seconds: length of a window.
-      hop: seconds from one to the next, the last one up to the end. None: as few as cover the
-        sound, evenly spaced, as evaluation has them.
+      hop: seconds from one to the next, at most a window to hear all; the last one ends with the
+        sound. None: as few as cover it, evenly spaced, as evaluation has them.
       rate: of samples, in Hz.
 
     Raises:
@@ -72,6 +72,8 @@ class _Samples:
     """An array that is read as a file is."""
 
     def __init__(self, samples: np.ndarray, rate: int):
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise BadAudio(f"its rate is {rate:,} Hz; expected 1 kHz to 1 MHz")
         if samples.ndim not in (1, 2):
             raise BadAudio(f"its samples are {list(samples.shape)}; expected [frames, channels]")
         self._left = np.asarray(samples[:, None] if samples.ndim == 1 else samples, np.float32)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from supclap_jax.console import console, progress_bar
+from supclap_jax.console import console, progress_bar, working
 from supclap_jax.data.prepared import PreparedSplit, is_prepared, split_names
 from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.data.sound_windows import Window, read_windows
@@ -62,6 +62,8 @@ def embed_folder(
 ) -> None:
     """Embeds what is not in the index yet; go on with the same call after a kill.
 
+    What has changed is embedded again, and what is no longer there leaves the index.
+
     Args:
       model: whose vectors they are.
       source: a folder, walked without following links to folders; a file; or a prepared set.
@@ -76,10 +78,12 @@ def embed_folder(
       ConfigError: `out` is no index of such vectors.
       DataError: there is nothing to embed, or none of it can be used.
     """
-    sources, failed = list_sources(source)
+    with working(f"listing {source}"):
+        sources, failed = list_sources(source)
     description = {
         "space": model.space,
         "source": str(source.resolve()),
+        "digest": _digest(source),
         "windows": windows,
         "window": window or model.seconds,
         "hop": hop,
@@ -93,8 +97,9 @@ def embed_folder(
     with index.locked():
         known = index.known()
         changed = {s.path for s in sources if known.get(s.path, s[2:]) != s[2:]}
-        if changed:
-            index.forget(changed)
+        gone = known.keys() - {s.path for s in sources}
+        if changed or gone:
+            index.forget(changed | gone)
         left = [s for s in sources if s.path not in known or s.path in changed]
         failed |= _embed(model, index, left, windows, description["window"], hop, workers)
         index.write_failed(failed)
@@ -102,7 +107,8 @@ def embed_folder(
             raise DataError(f"none of the sounds of {source} can be used; {out / FAILED} says why")
     embedded = len(left) - sum(s.path in failed for s in left)
     console.print(
-        f"Written: {out}, {embedded:,} sounds embedded, {len(sources) - len(left):,} as they were.",
+        f"Written: {out}, {embedded:,} sounds embedded, {len(sources) - len(left):,} as they were"
+        + (f", {len(gone):,} gone." if gone else "."),
         soft_wrap=True,
     )
     if failed:
@@ -117,24 +123,26 @@ def list_sources(source: Path) -> tuple[list[Source], dict[str, str]]:
     Raises:
       DataError: there are none.
     """
+    found, failed = [], {}
     if is_prepared(source):
-        return _of_prepared(source), {}
+        return _of_prepared(source), failed
     if source.is_file():
         paths, folder = [source], source.parent
     elif source.is_dir():
-        folder = source
+        folder, unlisted = source, []
         paths = [
             Path(place, name)
-            for place, folders, names in os.walk(source, onerror=_raise)
+            for place, folders, names in os.walk(source, onerror=unlisted.append)
             for name in sorted(names)
             if Path(name).suffix.lower() in ENDINGS and folders.sort() is None
         ]
+        for error in unlisted:
+            failed[str(error.filename)] = f"it cannot be listed ({error.strerror})"
     else:
         raise DataError(f"there is no file or folder {str(source)!r} to embed")
     if not paths:
         kinds = ", ".join(sorted(ending[1:] for ending in ENDINGS))
         raise DataError(f"{source} holds no sounds; expected files of the kinds {kinds}")
-    found, failed = [], {}
     for path in paths:
         name = str(path.relative_to(folder))
         shown = os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -150,8 +158,12 @@ def list_sources(source: Path) -> tuple[list[Source], dict[str, str]]:
     return found, failed
 
 
-def _raise(error: OSError):
-    raise DataError(f"{error.filename} cannot be listed ({error.strerror})") from error
+def _digest(source: Path) -> str:
+    """Of a prepared set, whose clips may be others under the same ids; else ""."""
+    if not is_prepared(source):
+        return ""
+    splits = (PreparedSplit(source, name, ()) for name in split_names(source))
+    return " ".join(split.fingerprint() for split in splits)
 
 
 def _of_prepared(folder: Path) -> list[Source]:
@@ -237,11 +249,11 @@ def decode(
                 try:
                     for window in read_windows(_audio_of(source), seconds, hop):
                         put(Decoded(source, window))
+                        if stopped.is_set():
+                            return
                     put(Decoded(source, None))
                 except BadAudio as error:
                     put(Decoded(source, error))
-                except OSError as error:
-                    put(Decoded(source, BadAudio(error.strerror or str(error))))
         except queue.Empty:
             put(None)
         except BaseException as error:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from supclap_jax.data.audio import SAMPLE_RATE
@@ -32,7 +33,7 @@ class LoadedModel:
     """Embeds sounds of any length and sentences of any trained language into one space.
 
     A sound or a sentence has the same vector alone and in any company, to rounding: 1e-5. Programs
-    are compiled for few shapes: batches of powers of two, and a few lengths.
+    are compiled for few shapes: the largest batch and lengths, and their halves.
 
     Args:
       model: of `find_model`.
@@ -44,6 +45,8 @@ class LoadedModel:
             raise ConfigError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
         self.config = model.config.copy_and_resolve_references()
         self.config.compute_dtype = dtype
+        if dtype != "bfloat16" or jax.default_backend() != "gpu":
+            self.config.attention = "xla"  # the fused kernel is for bfloat16 on a GPU alone
         self.name, self.step = model.name, model.step
         mesh = mesh_at_hand(self.config)
         self._variables = model.variables(mesh)
@@ -120,25 +123,31 @@ class LoadedModel:
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> np.ndarray:
         """Unit rows, float32 `[texts, dim]`.
 
+        What does not fit into the model's tokens is left out, with a warning; so does a language
+        that it was not trained on come with one.
+
         Args:
-          texts: sentences; what does not fit into the model's tokens is left out, with a warning.
+          texts: sentences.
           language: of the sentences, such as "eng_Latn"; by default the first that it was trained
             on.
 
         Raises:
           ConfigError: it knows no such language.
-          DataError: a sentence is empty, or above 10,000 letters.
+          DataError: a sentence holds no words, or is above 10,000 letters.
         """
         language = language or self.languages[0]
         check_languages([language], self.config.text.vocab_size)
+        if language not in self.languages:
+            warnings.warn(f"{self.name} was not trained on {language}", stacklevel=2)
         most = self.config.text.max_tokens - 2
         for text in texts:
-            if not text.strip() or len(text) > LONGEST_TEXT:
+            pieces = self._pieces_of(text)
+            if not pieces:
                 raise DataError(
-                    f"a text of {len(text):,} letters cannot be embedded; expected a sentence of 1 "
-                    f"to {LONGEST_TEXT:,}"
+                    f"a text of {len(text):,} letters cannot be embedded; expected words, of at "
+                    f"most {LONGEST_TEXT:,} letters"
                 )
-            if len(self._tokenizer.pieces_of(text)) > most:
+            if len(pieces) > most:
                 warnings.warn(
                     f"{text[:40]!r} is longer than the model reads; its end is left out",
                     stacklevel=2,
@@ -146,6 +155,14 @@ class LoadedModel:
         if not len(texts):
             return np.zeros((0, self.dim), np.float32)
         return self._embedder.text(self._variables, texts, language)
+
+    def _pieces_of(self, text: str) -> list[int]:
+        """Of the tokenizer; none of what is no text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+            return []
+        return self._tokenizer.pieces_of(text) if len(text) <= LONGEST_TEXT else []
 
     def similarity(self, text: np.ndarray, audio: np.ndarray) -> np.ndarray:
         """Cosines `[texts, sounds]` of what `encode_text` and `encode_audio` gave."""
@@ -170,7 +187,6 @@ class LoadedModel:
           rate: as of `encode_audio`.
 
         Raises:
-          ConfigError: the model was not trained on English.
           DataError: there are no labels, or one stands there twice; as `encode_audio`.
         """
         if not isinstance(audio, np.ndarray):

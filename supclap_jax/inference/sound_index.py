@@ -2,7 +2,8 @@
 
 `index.json` says whose vectors they are, `part-NNNNNN.parquet` holds a row a sound or a window,
 `failed.csv` what could not be embedded. `vectors.npy` is all vectors once more, in order, to map
-into memory; it is made anew where the shards have changed.
+into memory, and `vectors.json` the shards that it was made of; both are made anew where these have
+changed.
 """
 
 import contextlib
@@ -21,11 +22,20 @@ import pyarrow.parquet as pq
 from supclap_jax.errors import ConfigError, DataError
 from supclap_jax.files import replacing, write_whole
 
-DESCRIPTION, FAILED, VECTORS, LOCK = "index.json", "failed.csv", "vectors.npy", ".lock"
+DESCRIPTION, FAILED, LOCK = "index.json", "failed.csv", ".lock"
+VECTORS, MADE_OF = "vectors.npy", "vectors.json"
+NEEDED = {"space", "model", "step", "dim", "dtype"}
 DTYPES = ("float16", "float32")
 # What all vectors of an index have in common.
-SAME = {"space": "a model of space", "source": "sounds of", "windows": "windows:",
-        "window": "a window of", "hop": "a hop of", "dtype": "dtype"}  # fmt: skip
+SAME = {
+    "space": "a model of space",
+    "source": "sounds of",
+    "digest": "data with the digest",
+    "windows": "windows:",
+    "window": "a window of",
+    "hop": "a hop of",
+    "dtype": "dtype",
+}
 UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError)
 
 
@@ -65,6 +75,8 @@ class SoundIndex:
         try:
             self.description = json.loads(path.read_text(encoding="utf-8"))
             self.dim, self.dtype = int(self.description["dim"]), self.description["dtype"]
+            if not self.description.keys() >= NEEDED or self.dtype not in DTYPES:
+                raise ValueError("it lacks what an index says of itself")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder} is no index of sounds; make one with 'supclap embed --out={folder}'"
@@ -154,43 +166,38 @@ class SoundIndex:
         Raises:
           DataError: there are none, or a shard is damaged.
         """
-        shards = self.shards
+        shards = self._searched = self.shards
         if not shards:
             raise DataError(f"{self.folder} holds no vectors yet; go on with 'supclap embed'")
-        path, rows = self.folder / VECTORS, sum(self._rows())
-        newest = max(shard.stat().st_mtime_ns for shard in shards)
-        if not path.is_file() or path.stat().st_mtime_ns < newest:
-            with replacing(path) as unfinished:
-                mapped = np.lib.format.open_memmap(
-                    unfinished, "w+", np.dtype(self.dtype), (rows, self.dim)
-                )
-                begin = 0
+        path, made_of = self.folder / VECTORS, self.folder / MADE_OF
+        states = [(shard.name, shard.stat()) for shard in shards]
+        now = json.dumps([[name, state.st_size, state.st_mtime_ns] for name, state in states])
+        if not path.is_file() or not made_of.is_file() or made_of.read_text() != now:
+            shape = (sum(self._rows(shards)), self.dim)
+            header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
+            with replacing(path) as unfinished, unfinished.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
                 for shard in shards:
-                    block = self._vectors_of(shard)
-                    mapped[begin : begin + len(block)] = block
-                    begin += len(block)
-                mapped.flush()
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if mapped.shape != (rows, self.dim):
-            raise DataError(f"{path} is not of these shards; remove it, and it is made anew")
-        return mapped
+                    file.write(np.ascontiguousarray(self._vectors_of(shard)))
+            write_whole(made_of, now)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def rows(self, numbers: np.ndarray) -> list[dict]:
-        """Path, start, end and duration of rows by their number, in the order given."""
-        ends = np.cumsum(self._rows())
+        """Path, start, end and duration of rows of `vectors` by number, in the order given."""
+        ends = np.cumsum(self._rows(self._searched))
         tables: dict[int, dict] = {}
         found = []
         for number in numbers:
             place = int(np.searchsorted(ends, number, side="right"))
             if place not in tables:
                 columns = ["path", "start", "end", "duration"]
-                tables[place] = self._read(self.shards[place], columns).to_pydict()
+                tables[place] = self._read(self._searched[place], columns).to_pydict()
             row = int(number - (ends[place - 1] if place else 0))
             found.append({name: values[row] for name, values in tables[place].items()})
         return found
 
-    def _rows(self) -> list[int]:
-        return [_told(pq.read_metadata, shard).num_rows for shard in self.shards]
+    def _rows(self, shards: list[Path]) -> list[int]:
+        return [_told(pq.read_metadata, shard).num_rows for shard in shards]
 
     def _vectors_of(self, shard: Path) -> np.ndarray:
         flat = self._read(shard, ["vector"])["vector"].combine_chunks().flatten()

@@ -101,6 +101,19 @@ def test_only_what_changed_is_embedded_again(model, sounds, tmp_path, monkeypatc
     assert "2 sounds embedded, 3 as they were" in " ".join(capsys.readouterr().out.split())
 
 
+def test_what_is_gone_leaves_the_index_and_the_map_is_made_anew(model, sounds, tmp_path):
+    """Also where the only shard that changed went away."""
+    out = tmp_path / "index"
+    embedding.embed_folder(model, sounds, out)
+    soundfile.write(sounds / "new.wav", noise(0.7, 8), RATE)
+    embedding.embed_folder(model, sounds, out)
+    query = query_vector(model, audio=sounds / "new.wav")
+    assert search(SoundIndex(out), query, 1)[0].path == "new.wav"
+    (sounds / "new.wav").unlink()
+    embedding.embed_folder(model, sounds, out)
+    assert {hit.path for hit in search(SoundIndex(out), query, 9)} == set(FILES)
+
+
 def test_stopped_at_any_moment_it_goes_on(model, sounds, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "index"
     embedding.embed_folder(model, sounds, whole)
@@ -200,6 +213,9 @@ def test_an_index_is_of_one_kind(model, sounds, tmp_path):
     path.write_text(json.dumps(described | {"space": "0" * 16}))
     with pytest.raises(ConfigError, match=f"a model of space 0+, .* of space {model.space}"):
         embedding.embed_folder(model, sounds, out)
+    path.write_text('{"dim": 16, "dtype": "float16"}')
+    with pytest.raises(DataError, match="is no index of sounds"):
+        SoundIndex(out)
     path.write_text("{")
     with pytest.raises(DataError, match="is no index of sounds"):
         SoundIndex(out)
@@ -281,6 +297,9 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
         ([*classify, str(tmp_path / "none.wav")], "there is no such file"),
         ([*classify, str(tmp_path)], "it is not a file"),
         ([*embed, "--hop=99"], "--hop is 99; expected 0.15 to 1 seconds"),
+        ([*embed, "--window=0.5", "--hop=0.8"], "--hop is 0.8; expected 0.15 to 0.5 seconds"),
+        (["search", f"--index={out}", "caf\udce9"], "a text of 4 letters cannot be embedded"),
+        (["search", f"--index={out}", "?!"], "a text of 2 letters cannot be embedded"),
         ([*embed, "--workers=0"], "--workers is 0"),
         ([*embed[:3], f"--source={tmp_path}/none", embed[4]], "no file or folder"),
         (["embed", f"--model={sounds}", *embed[3:]], "neither a run nor"),
