@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.data.layouts import read_layout
     from supclap_jax.data.preparation import exclusions, prepare
     from supclap_jax.data.rows import Options
+    from supclap_jax.data.workers import ended_by_sigterm
 
     if options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}; expected at least 1")
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"--beam={options.beam!r} cannot be read: {error}") from error
     try:
         shards = read_layout(options.format, options.source, told)
-        with progress_bar() as bar:
+        with ended_by_sigterm(), progress_bar() as bar:
             task = bar.add_task("preparing shards", total=None)
             result = prepare(
                 shards,

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from supclap_jax.console import progress_bar
     from supclap_jax.data.soundscape import Soundscape
     from supclap_jax.data.soundscape_files import write_clotho
+    from supclap_jax.data.workers import ended_by_sigterm
 
     try:
         soundscape = Soundscape(
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             zipf=options.zipf,
             wrong_captions=options.wrong_captions,
         )
-        with progress_bar() as bar:
+        with ended_by_sigterm(), progress_bar() as bar:
             task = bar.add_task("rendering", total=options.clips)
             counts = write_clotho(
                 soundscape,

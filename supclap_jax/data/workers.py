@@ -24,6 +24,23 @@ def born_deaf():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def ended_by_sigterm():
+    """SIGTERM ends the block as an exception does, with code 143: workers, and what they share, go.
+
+    For the main thread of a command.
+    """
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def live_with_parent(*_) -> None:
     """Called in a worker: it leaves signals to its parent and ends with it, however it ends."""
     for number in LEFT_TO_PARENT:

@@ -1,6 +1,7 @@
 """A set is prepared whole, however often it is killed, by any number of workers."""
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -192,6 +193,23 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(tmp_path, monkeypatch)
     assert out.exists()
     assert kills >= 2
     assert files_of(out) == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.5])
+def test_stopped_with_its_workers_it_ends_without_a_warning(seconds, tmp_path):
+    """While they start, or after."""
+    source, out = published.audiocaps(tmp_path / "in", train=300), tmp_path / "out"
+    command = [sys.executable, "-m", "supclap_jax.cli", "prepare", "--format=audiocaps"]
+    command += [f"--source={source}", f"--out={out}", TEMPLATE, "--workers=2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "out.incomplete").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM), errors
+    assert "arning" not in errors and "leaked" not in errors and "Traceback" not in errors
 
 
 def test_workers_change_nothing(tmp_path, monkeypatch):
