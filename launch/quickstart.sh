@@ -11,3 +11,11 @@ workdir=runs/quickstart
 supclap synthesize --out="$data" --clips=5000
 supclap train --config=soundscape:dynamic --workdir="$workdir" \
     --config.data.path="$data" "$@"
+
+cat <<'NEXT'
+
+Try next:
+  source .venv/bin/activate
+  supclap embed --model=runs/quickstart --source=runs/soundscape/evaluation --out=runs/index
+  supclap search --index=runs/index "a dog barks, then it rains"
+NEXT
