@@ -11,7 +11,7 @@ from supclap_jax.files import check_output, path_of
 
 EXAMPLE = """\
 supclap search --index=recordings.index "a dog barks far away"
-supclap search --index=recordings.index "un chien aboie" --language=fra_Latn -k 5  # if trained on
+supclap search --index=recordings.index "un chien aboie" --language=fra_Latn -k 5
 supclap search --index=recordings.index --audio=dog.wav --json=found.json
 """
 
