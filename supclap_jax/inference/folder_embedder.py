@@ -25,6 +25,7 @@ ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".
 QUEUED = 64  # windows that are decoded and wait
 ROWS_IN_SHARD, SECONDS_OF_SHARD = 20_000, 60.0
 SHOWN = 5
+UNLISTED = "it cannot be listed"
 
 
 class Source(NamedTuple):
@@ -97,7 +98,8 @@ def embed_folder(
     with index.locked():
         known = index.known()
         changed = {s.path for s in sources if known.get(s.path, s[2:]) != s[2:]}
-        gone = known.keys() - {s.path for s in sources}
+        is_all_listed = not any(reason.startswith(UNLISTED) for reason in failed.values())
+        gone = known.keys() - {s.path for s in sources} if is_all_listed else set()
         if changed or gone:
             index.forget(changed | gone)
         left = [s for s in sources if s.path not in known or s.path in changed]
@@ -130,14 +132,14 @@ def list_sources(source: Path) -> tuple[list[Source], dict[str, str]]:
         paths, folder = [source], source.parent
     elif source.is_dir():
         folder, unlisted = source, []
-        paths = [
+        paths = sorted(
             Path(place, name)
-            for place, folders, names in os.walk(source, onerror=unlisted.append)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in ENDINGS and folders.sort() is None
-        ]
+            for place, _, names in os.walk(source, onerror=unlisted.append)
+            for name in names
+            if Path(name).suffix.lower() in ENDINGS
+        )
         for error in unlisted:
-            failed[str(error.filename)] = f"it cannot be listed ({error.strerror})"
+            failed[_shown(error.filename)] = f"{UNLISTED} ({error.strerror})"
     else:
         raise DataError(f"there is no file or folder {str(source)!r} to embed")
     if not paths:
@@ -145,7 +147,7 @@ def list_sources(source: Path) -> tuple[list[Source], dict[str, str]]:
         raise DataError(f"{source} holds no sounds; expected files of the kinds {kinds}")
     for path in paths:
         name = str(path.relative_to(folder))
-        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        shown = _shown(name)
         try:
             status = path.stat()
         except OSError as error:
@@ -156,6 +158,11 @@ def list_sources(source: Path) -> tuple[list[Source], dict[str, str]]:
         else:
             found.append(Source(name, path, status.st_size, status.st_mtime_ns))
     return found, failed
+
+
+def _shown(name: str) -> str:
+    """A file's name as text, whatever its bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _digest(source: Path) -> str:

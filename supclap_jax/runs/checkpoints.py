@@ -179,7 +179,9 @@ class Checkpoints:
           DamagedCheckpoint: it is.
         """
         for damaged, problem in self._damaged.items() if step is None else ():
-            if problem.startswith(METRICS):  # then nobody knows which is the best
+            if problem == f"{METRICS} is missing":  # cut short: the intact ones are as they were
+                console.print(f"Checkpoint {damaged} is damaged and left out: {problem}.")
+            elif problem.startswith(METRICS):  # then nobody knows which is the best
                 raise DamagedCheckpoint(self._folder / str(damaged), problem)
         step = self.best_step() if step is None else step
         if step is None:

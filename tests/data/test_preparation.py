@@ -195,7 +195,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_files(tmp_path, monkeypatch)
     assert files_of(out) == files_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("seconds", [0.3, 2.5])
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
 def test_stopped_with_its_workers_it_ends_without_a_warning(seconds, tmp_path):
     """While they start, or after."""
     source, out = published.audiocaps(tmp_path / "in", train=300), tmp_path / "out"
@@ -208,7 +208,7 @@ def test_stopped_with_its_workers_it_ends_without_a_warning(seconds, tmp_path):
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM), errors
+    assert process.returncode in (0, 128 + signal.SIGTERM), errors
     assert "arning" not in errors and "leaked" not in errors and "Traceback" not in errors
 
 

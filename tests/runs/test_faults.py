@@ -157,6 +157,17 @@ def test_a_changed_recall_does_not_choose_another_checkpoint(workdir):
     assert Run(workdir).find_step(other) == other
 
 
+def test_an_incomplete_checkpoint_leaves_the_others_to_choose_from(workdir, capsys):
+    """An empty folder, or one whose metrics did not come along; and it is told."""
+    best = Run(workdir).find_step()
+    (workdir / "checkpoints" / "12").mkdir()
+    assert Run(workdir).find_step() == best
+    assert "Checkpoint 12 is damaged and left out" in capsys.readouterr().out
+    (workdir / "checkpoints" / str(best) / "metrics" / "metrics").unlink()
+    assert Run(workdir).find_step() in {2, 4, STEPS} - {best}
+    assert f"Checkpoint {best} is damaged and left out" in capsys.readouterr().out
+
+
 def test_what_cannot_be_read_at_all_is_no_damage(workdir):
     """Of the errors of a file system, the one that is to be had: the list of sums is a folder."""
     sums = workdir / "checkpoints" / str(STEPS) / SUMS
