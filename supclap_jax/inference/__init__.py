@@ -21,7 +21,8 @@ def load(model: str | Path, step: int | None = None, dtype: str = "float32") -> 
     """A trained model, ready to embed.
 
     Args:
-      model: the folder of a run, or one that `supclap export` wrote.
+      model: the folder of a run, or one that `supclap export` wrote, also as
+        `hf://OWNER/REPOSITORY` on the Hugging Face Hub.
       step: checkpoint of a run; by default the best on validation.
       dtype: of the computation: "float32" or "bfloat16". Embeddings are float32.
 

@@ -38,6 +38,13 @@ class LoadedModel:
     Args:
       model: of `find_model`.
       dtype: of the computation, "float32" or "bfloat16".
+
+    Attributes:
+      name, step: of the model.
+      config: of its run, but for what hangs on this machine.
+      module: the dual encoder.
+      variables: its weights, as `module.apply` takes them.
+      tokenizer: of its captions.
     """
 
     def __init__(self, model: Model, dtype: str = "float32"):
@@ -49,11 +56,11 @@ class LoadedModel:
             self.config.attention = "xla"  # the fused kernel is for bfloat16 on a GPU alone
         self.name, self.step = model.name, model.step
         mesh = mesh_at_hand(self.config)
-        self._variables = model.variables(mesh)
-        self._tokenizer = model.tokenizer
-        module = make_model(self.config)
+        self.variables = model.variables(mesh)
+        self.tokenizer = model.tokenizer
+        self.module = make_model(self.config)
         self._embedder = Embedder(
-            module, model.tokenizer, self.config, batch_sharding(mesh), few_shapes
+            self.module, model.tokenizer, self.config, batch_sharding(mesh), few_shapes
         )
 
     @property
@@ -79,12 +86,12 @@ class LoadedModel:
     @property
     def temperature(self) -> float:
         """Of its logits, similarity / temperature."""
-        return 1 / self._embedder.logit_scale(self._variables)
+        return 1 / self._embedder.logit_scale(self.variables)
 
     @cached_property
     def space(self) -> str:
         """Id of the space of its vectors: vectors of other ids cannot be compared with them."""
-        return space_id(self._variables, self._tokenizer, self.config)
+        return space_id(self.variables, self.tokenizer, self.config)
 
     def encode_audio(self, sounds: Sequence[Sound], rate: int = SAMPLE_RATE) -> np.ndarray:
         """Unit rows, float32 `[sounds, dim]`.
@@ -118,7 +125,7 @@ class LoadedModel:
 
     def encode_windows(self, windows: Iterable[np.ndarray]) -> np.ndarray:
         """Unit rows `[windows, dim]` of mono sounds at 16 kHz, none longer than `seconds`."""
-        return self._embedder.windows(self._variables, windows)
+        return self._embedder.windows(self.variables, windows)
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> np.ndarray:
         """Unit rows, float32 `[texts, dim]`.
@@ -154,7 +161,7 @@ class LoadedModel:
                 )
         if not len(texts):
             return np.zeros((0, self.dim), np.float32)
-        return self._embedder.text(self._variables, texts, language)
+        return self._embedder.text(self.variables, texts, language)
 
     def _pieces_of(self, text: str) -> list[int]:
         """Of the tokenizer; none of what is no text."""
@@ -162,7 +169,7 @@ class LoadedModel:
             text.encode()
         except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
             return []
-        return self._tokenizer.pieces_of(text) if len(text) <= LONGEST_TEXT else []
+        return self.tokenizer.pieces_of(text) if len(text) <= LONGEST_TEXT else []
 
     def similarity(self, text: np.ndarray, audio: np.ndarray) -> np.ndarray:
         """Cosines `[texts, sounds]` of what `encode_text` and `encode_audio` gave."""

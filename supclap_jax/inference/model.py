@@ -11,8 +11,9 @@ from supclap_jax.config import stored
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, RunError
-from supclap_jax.inference.model_folder import CONFIG, WEIGHTS, read_weights
+from supclap_jax.inference.model_folder import CONFIG, FACTS, WEIGHTS, read_weights
 from supclap_jax.models.registry import check_config
+from supclap_jax.models.weight_files import find
 from supclap_jax.runs.run import Run, data_facts
 from supclap_jax.runs.states import init_states, variables_of
 from supclap_jax.runs.tokenizer import TOKENIZER, read_tokenizer
@@ -45,15 +46,23 @@ def find_model(path: Path, step: int | None = None) -> Model:
     """The model in the folder of a run, or in one that `supclap export` wrote.
 
     Args:
-      path: the folder.
+      path: the folder; or `hf://OWNER/REPOSITORY` of an export on the Hugging Face Hub.
       step: of a run: as of `model_of_run`.
 
     Raises:
       RunError: there is neither; or as `model_of_run`.
       ConfigError: an export has one step alone, and this is another; or as `model_of_run`.
     """
+    if path.parts[:1] == ("hf:",):
+        names = (WEIGHTS, TOKENIZER, CONFIG)
+        path = [find(f"hf://{'/'.join(path.parts[1:])}/{name}") for name in names][-1].parent
     if (path / WEIGHTS).is_file():
         return _exported(path, step)
+    if (path / FACTS).is_file():
+        raise RunError(
+            f"{path} holds programs for other runtimes; give the run that they are of, or what "
+            "'supclap export --format=safetensors' writes"
+        )
     if not (path / CONFIG).is_file():
         raise RunError(f"{path} holds neither a run nor what 'supclap export' writes")
     return model_of_run(path, step)

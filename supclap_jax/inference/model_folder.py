@@ -1,4 +1,4 @@
-"""A trained model in a folder of its own: weights, config and tokenizer."""
+"""Weights in the folder of an exported model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,53 +10,13 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from supclap_jax.config import stored
-from supclap_jax.console import console, working
-from supclap_jax.errors import ConfigError, RunError
-from supclap_jax.files import replacing, write_whole
-from supclap_jax.runs.provenance import provenance
-from supclap_jax.runs.run import Run
-from supclap_jax.runs.states import abstract_states, variables_of
-from supclap_jax.runs.tokenizer import TOKENIZER
+from supclap_jax.errors import RunError
+from supclap_jax.files import replacing
+from supclap_jax.runs.states import abstract_states
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-
-
-def export(workdir: Path, out: Path, step: int | None = None) -> None:
-    """Writes a checkpoint as a folder that `find_model` reads.
-
-    The parameters, under the names of this package, are those that evaluation uses: averaged ones
-    where `evaluate.ema`.
-
-    Args:
-      workdir: of the run.
-      out: the folder, which is new or empty.
-      step: of the checkpoint; by default the best on validation.
-
-    Raises:
-      ConfigError: `out` holds something.
-      RunError: as `Run.restore`.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not an empty folder; choose another --out")
-    run = Run(workdir)
-    config, tokenizer = run.config, (run.tokenizer, workdir / TOKENIZER)[1].read_bytes()
-    with working(f"reading {workdir}"):
-        step, states = run.restore(step)
-    variables = jax.device_get(variables_of(states.dual, config))
-    metadata = {
-        "producer": "supclap_jax",
-        "step": str(step),
-        "run": str(workdir),
-        **{name: value for name, value in provenance(config).items() if value},
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / CONFIG, stored.to_json(config))
-    write_whole(out / TOKENIZER, tokenizer)
-    with working("writing the weights"), replacing(out / WEIGHTS) as unfinished:
-        save_file(flatten_dict(variables, sep="/"), unfinished, metadata)
-    console.print(f"Written: {out}, checkpoint of step {step}", soft_wrap=True)
+FACTS = "export.json"  # format, space, step, and what made them
 
 
 def read_weights(path: Path, config: ConfigDict) -> tuple[int, Callable[[Mesh], dict]]:
@@ -94,3 +54,9 @@ def read_weights(path: Path, config: ConfigDict) -> tuple[int, Callable[[Mesh], 
         return {"params": {}, "batch_stats": {}} | unflatten_dict(values, sep="/")
 
     return step, read
+
+
+def write_weights(variables: dict, path: Path, metadata: dict[str, str]) -> None:
+    """Writes variables under the names of this package, as `read_weights` reads them."""
+    with replacing(path) as unfinished:
+        save_file(flatten_dict(jax.device_get(variables), sep="/"), unfinished, metadata)

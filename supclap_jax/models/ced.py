@@ -228,7 +228,7 @@ def valid_time_patches(frames: jax.Array, length: int, chunk_length: int) -> jax
     chunks = -(-length // chunk_length)
     begins = chunk_length * jnp.arange(chunks)
     frames = frames[:, None]
-    filled = jnp.where(frames > chunk_length, chunk_length, frames) // PATCH
+    filled = jax.lax.div(jnp.where(frames > chunk_length, chunk_length, frames), PATCH)
     return jnp.where(begins < frames, filled, 0)
 
 

@@ -49,7 +49,7 @@ class CedEncoder(AudioEncoder):
         self, waveform: jax.Array, lengths: jax.Array | None
     ) -> tuple[jax.Array, jax.Array | None]:
         """Log-mel spectrograms, dB, [batch, frames, 64], and their frames."""
-        frames = None if lengths is None else frame_count(lengths)
+        frames = None if lengths is None else 1 + jax.lax.div(lengths, HOP)
         return log_mel(waveform, lengths), frames
 
     def moments(

@@ -54,11 +54,14 @@ def log_mel(
     waveform = waveform.astype(jnp.float32)
     if samples is None:
         samples = jnp.full(waveform.shape[0], waveform.shape[1])
-    mel = jax.lax.platform_dependent(
-        waveform, samples, cpu=_mel_by_fft, default=_mel_by_convolution
-    )
+    if isinstance(waveform.shape[0], int):
+        mel = jax.lax.platform_dependent(
+            waveform, samples, cpu=_mel_by_fft, default=_mel_by_convolution
+        )
+    else:  # a symbolic batch, of a program for any platform
+        mel = _mel_by_convolution(waveform, samples)
     decibels = 10 * jnp.log10(jnp.maximum(mel, MIN_POWER))
-    valid = jnp.arange(decibels.shape[1]) < frame_count(samples)[:, None]
+    valid = HOP * jnp.arange(decibels.shape[1]) <= samples[:, None]
     axes = (1, 2) if clamp == "clip" else None
     loudest = decibels.max(axis=axes, keepdims=True, where=valid[..., None], initial=-jnp.inf)
     return jnp.maximum(decibels, loudest - DYNAMIC_RANGE_DB)
@@ -110,11 +113,13 @@ def _reflect(waveform: jax.Array, samples: jax.Array) -> jax.Array:
 
     def mirror_end(clip, length):
         end = edge + length
-        before = jax.lax.dynamic_slice(clip, (end - edge - 1,), (edge,))
-        return jax.lax.dynamic_update_slice(clip, before[::-1], (end,))
+        mirrored = jax.lax.dynamic_slice(clip, (length - 1,), (edge,))[::-1]
+        blank = jnp.zeros_like(clip)
+        moved = jnp.concatenate([blank, mirrored, blank])
+        moved = jax.lax.dynamic_slice(moved, (len(clip) - end,), (len(clip),))
+        return jnp.where(jnp.arange(len(clip)) < end, clip, moved)
 
-    mirrored = jax.vmap(mirror_end)(padded, samples)
-    return jnp.where(jnp.arange(mirrored.shape[1]) < samples[:, None] + WINDOW, mirrored, 0)
+    return jax.vmap(mirror_end)(padded, samples)
 
 
 @jax.custom_vjp

@@ -132,9 +132,10 @@ def attention(qkv: jax.Array, valid: jax.Array | None, implementation: str = "xl
     Returns:
       [batch, tokens, heads, size].
     """
-    return jax.lax.platform_dependent(
-        qkv, valid, cpu=_attention_on_cpu, default=partial(_attention, implementation)
-    )
+    default = partial(_attention, implementation)
+    if not isinstance(qkv.shape[0], int):  # a symbolic batch, of a program for any platform
+        return default(qkv, valid)
+    return jax.lax.platform_dependent(qkv, valid, cpu=_attention_on_cpu, default=default)
 
 
 def _attention_forward(qkv, valid, implementation):
@@ -159,7 +160,7 @@ def _attention(implementation: str, qkv: jax.Array, valid: jax.Array | None) -> 
     query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     mask = None
     if valid is not None:  # as large as the scores, since cuDNN takes none that is to be broadcast
-        mask = jnp.broadcast_to(valid[:, None, None, :], (len(qkv), 1, *qkv.shape[1:2] * 2))
+        mask = jnp.broadcast_to(valid[:, None, None, :], (qkv.shape[0], 1, *qkv.shape[1:2] * 2))
     return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
 
 

@@ -70,14 +70,14 @@ def test_evaluation_finds_the_same(model, untrained, soundscape):
     clips = read_clotho(Path(soundscape), "evaluation", ("eng_Latn",))
     mesh = make_mesh(1, 8)
     embedder = Embedder(
-        make_model(model.config), model._tokenizer, model.config, batch_sharding(mesh)
+        make_model(model.config), model.tokenizer, model.config, batch_sharding(mesh)
     )
     heard = [soundfile.read(path, dtype="float32")[0][:RATE] for path in clips.paths]
     np.testing.assert_allclose(
-        model.encode_audio(heard), embedder.audio(model._variables, clips), **CLOSE
+        model.encode_audio(heard), embedder.audio(model.variables, clips), **CLOSE
     )
     texts = [text for of_clip in clips.captions["eng_Latn"] for text in of_clip]
-    expected = embedder.text(model._variables, texts, "eng_Latn")
+    expected = embedder.text(model.variables, texts, "eng_Latn")
     with pytest.warns(UserWarning, match="longer than the model reads"):
         np.testing.assert_allclose(model.encode_text(texts), expected, **CLOSE)
 
@@ -154,9 +154,9 @@ def test_what_is_no_sound_is_named(model, tmp_path):
 
 def test_models_are_told_apart_by_their_space(model, untrained, tmp_path):
     assert load(untrained, step=0, dtype="bfloat16").space == model.space
-    other = jax.tree.map(lambda x: x + 1e-3, model._variables)
+    other = jax.tree.map(lambda x: x + 1e-3, model.variables)
     changed = load(untrained, step=0)
-    changed._variables = other
+    changed.variables = other
     assert changed.space != model.space
     with pytest.raises(ConfigError, match="dtype is 'int8'"):
         load(untrained, step=0, dtype="int8")
@@ -172,7 +172,7 @@ def test_bfloat16_is_close(model, untrained):
 
 def test_a_collapsed_model_is_warned_of(untrained):
     model = load(untrained, step=0)
-    model._variables["params"]["text_projection"]["Dense_1"]["kernel"] *= 0
-    model._variables["params"]["text_projection"]["Dense_1"]["bias"] += 1
+    model.variables["params"]["text_projection"]["Dense_1"]["kernel"] *= 0
+    model.variables["params"]["text_projection"]["Dense_1"]["bias"] += 1
     with pytest.warns(UserWarning, match="a cosine of 1.000"):
         model.warn_if_collapsed()
