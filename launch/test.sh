@@ -9,6 +9,16 @@ chosen=()
 [[ ${1:-} == --fast ]] && chosen=(-m "not slow") && shift
 source launch/setup.sh
 
+# For the page, approximate search and ONNX; tests of what cannot be had are skipped.
+if ! cmp -s requirements-extras.txt .venv/extras.txt; then
+    if python -m pip install --quiet --disable-pip-version-check --no-deps \
+        -r requirements-extras.txt; then
+        cp requirements-extras.txt .venv/extras.txt
+    else
+        echo "requirements-extras.txt is not to be had here; tests that need it are skipped"
+    fi
+fi
+
 ruff check .
 ruff format --check .
 # Compiles for TPUs without one. Beside the environment, since with it JAX looks for a TPU at every

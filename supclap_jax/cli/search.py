@@ -13,6 +13,7 @@ EXAMPLE = """\
 supclap search --index=recordings.index "a dog barks far away"
 supclap search --index=recordings.index "un chien aboie" --language=fra_Latn -k 5
 supclap search --index=recordings.index --audio=dog.wav --json=found.json
+supclap search --index=recordings.index --approximate "a dog barks far away"
 """
 
 
@@ -32,39 +33,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=path_of, help="default: the one that the index was made with"
     )
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="by a graph of neighbours, for millions of sounds; needs usearch, and makes the graph "
+        "the first time",
+    )
     parser.add_argument("--json", type=path_of, help="write what was found to this file")
 
 
 def run(options: argparse.Namespace) -> None:
     check_output(options.json)
-    from pathlib import Path
-
     from rich.table import Table
 
     from supclap_jax.console import console, working
     from supclap_jax.errors import ConfigError
     from supclap_jax.files import write_whole
-    from supclap_jax.inference import load
-    from supclap_jax.inference.nearest import query_vector, search
+    from supclap_jax.inference.nearest import model_of, query_vector, search
     from supclap_jax.inference.sound_index import SoundIndex
 
+    if options.k < 1:
+        raise ConfigError(f"-k is {options.k}; expected at least 1")
     index = SoundIndex(options.index)
-    made_with = index.description
-    model = load(options.model or Path(made_with["model"]), made_with["step"])
-    if model.space != made_with["space"]:
-        raise ConfigError(
-            f"{options.index} holds vectors of space {made_with['space']} ({made_with['model']}), "
-            f"and {model.name} is of space {model.space}: they cannot be compared"
-        )
+    model = model_of(index, options.model)
     query = query_vector(model, options.query, options.audio, options.language, options.text_weight)
-    with working("searching"):
-        hits = search(index, query, options.k)
+    if options.approximate:
+        from supclap_jax.inference.neighbour_graph import NeighbourGraph
+
+        graph = NeighbourGraph(index)
+        hits = graph.search(query, options.k)
+    else:
+        with working("searching"):
+            hits = search(index, query, options.k)
     table = Table("sound", "seconds", "cosine", "above")
     for hit in hits:
         times = f"{hit.start:.1f} to {hit.end:.1f}"
         table.add_row(hit.path, times, f"{hit.cosine:.3f}", f"{hit.percentile:.1f} %")
     console.print(table)
     console.print('"above" is the share of the index that is less similar.')
+    if options.approximate:
+        console.print(f"recall@10 of this graph against exact search: {graph.recall:.3f}")
     if options.json:
         found = [hit._asdict() for hit in hits]
         write_whole(options.json, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

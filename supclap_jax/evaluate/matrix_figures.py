@@ -1,4 +1,4 @@
-"""Figures of a few test pairs' similarities, and of zero-shot errors."""
+"""Figures of similarities, of zero-shot errors, and of labels over time."""
 
 import textwrap
 import unicodedata
@@ -18,6 +18,7 @@ LINES = (2, 3)  # of a caption, as many as make all differ
 ANNOTATED_PAIRS = 12
 ANNOTATED_CLASSES = 20
 MANY_CLASSES = 60
+MOST_LABELS = 12
 FONTS = (
     "DejaVu Sans",  # comes with matplotlib
     "Noto Sans CJK JP",
@@ -116,6 +117,53 @@ def confusion_figure(
                     axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
         right = np.trace(count) / max(count.sum(), 1)
         axes.set_title(f"Zero-shot: {count.sum():,} clips, {100 * right:.1f} % right")
+        return save(figure, Path(path), style)
+
+
+def over_time_figure(
+    times: np.ndarray,
+    shares: np.ndarray,
+    labels: Sequence[str],
+    path: str | Path,
+    style: Print = PLAIN,
+) -> list[Path]:
+    """Draws how likely the labels are in the course of a sound.
+
+    Args:
+      times: starts and ends of windows `[windows, 2]`, in seconds, in order. Where windows overlap,
+        each is drawn about its middle.
+      shares: `[windows, labels]` in [0, 1]. The `MOST_LABELS` are drawn that are likeliest in some
+        window.
+      labels: `[labels]`.
+      path: the PNG file to write.
+      style: small print, and whether there is PDF, too.
+
+    Returns:
+      The files written.
+    """
+    if shares.shape != (len(times), len(labels)) or not len(times):
+        raise ValueError(
+            f"shares must have shape [{len(times)}, {len(labels)}] for {len(times)} windows and "
+            f"{len(labels)} labels, got {list(shares.shape)}."
+        )
+    chosen = np.argsort(-shares.max(axis=0), kind="stable")[:MOST_LABELS]
+    chosen = chosen[np.argsort(shares[:, chosen].argmax(axis=0), kind="stable")]
+    middles = times.mean(axis=1)
+    edges = [times[0, 0], *(middles[1:] + middles[:-1]) / 2, times[-1, 1]]
+    with rc_context({**STYLE, "axes.grid": False}):
+        figure = new_figure(width=9, height=1.4 + 0.3 * len(chosen))
+        axes = figure.subplots()
+        image = axes.pcolormesh(
+            edges, np.arange(len(chosen) + 1), 100 * shares[:, chosen].T, cmap="Blues", vmin=0,
+            vmax=100
+        )  # fmt: skip
+        axes.invert_yaxis()
+        names = [shorten(labels[place].replace("_", " "), CLASS_COLUMNS) for place in chosen]
+        axes.set_yticks(np.arange(len(chosen)) + 0.5, names, parse_math=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("Seconds")
+        axes.set_title("What is heard when")
+        figure.colorbar(image, ax=axes, label="Share (%)", pad=0.02)
         return save(figure, Path(path), style)
 
 

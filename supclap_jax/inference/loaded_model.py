@@ -198,9 +198,46 @@ class LoadedModel:
         """
         if not isinstance(audio, np.ndarray):
             audio = self.encode_audio(audio, rate)
-        logits = self.similarity(audio, self.encode_classes(labels, templates)) / self.temperature
+        return self.shares(audio, self.encode_classes(labels, templates))
+
+    def shares(self, audio: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """As `classify`, of what `encode_audio` and `encode_classes` gave."""
+        logits = self.similarity(audio, classes) / self.temperature
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shares / shares.sum(axis=1, keepdims=True)
+
+    def classify_over_time(
+        self,
+        sound: Sound,
+        labels: Sequence[str],
+        templates: Sequence[str] = PROMPTS,
+        rate: int = SAMPLE_RATE,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Windows' starts and ends in seconds `[windows, 2]`, and shares `[windows, labels]`.
+
+        A window is as long as the model hears at once; the next begins at its middle.
+
+        Args:
+          sound: as one of `encode_audio`.
+          labels, templates, rate: as of `classify`.
+
+        Raises:
+          DataError: as `classify`.
+        """
+        times: list[tuple[float, float]] = []
+
+        def windows() -> Iterator[np.ndarray]:
+            for window in read_windows(sound, self.seconds, self.seconds / 2, rate):
+                times.append((window.start, window.end))
+                yield window.audio
+
+        sound = Path(sound) if isinstance(sound, str) else sound
+        try:
+            embedded = self.encode_windows(windows())
+        except BadAudio as error:
+            name = sound if isinstance(sound, Path) else "the sound"
+            raise DataError(f"{name} cannot be used: {error}") from error
+        return np.array(times), self.classify(embedded, labels, templates)
 
     def encode_classes(
         self, labels: Sequence[str], templates: Sequence[str] = PROMPTS

@@ -2,11 +2,13 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from supclap_jax.errors import ConfigError
+from supclap_jax.inference import load
 from supclap_jax.inference.loaded_model import LoadedModel, Sound
 from supclap_jax.inference.sound_index import SoundIndex
 
@@ -28,6 +30,23 @@ class Hit(NamedTuple):
     end: float
     cosine: float
     percentile: float
+
+
+def model_of(index: SoundIndex, path: Path | None = None) -> LoadedModel:
+    """The model that an index was made with; or another of its space, such as an export.
+
+    Raises:
+      ConfigError: the model is of another space.
+      RunError: it cannot be read.
+    """
+    made_with = index.description
+    model = load(path or made_with["model"], made_with["step"])
+    if model.space != made_with["space"]:
+        raise ConfigError(
+            f"{index.folder} holds vectors of space {made_with['space']} ({made_with['model']}), "
+            f"and {model.name} is of space {model.space}: they cannot be compared"
+        )
+    return model
 
 
 def query_vector(
@@ -70,19 +89,21 @@ def search(index: SoundIndex, query: np.ndarray, count: int) -> list[Hit]:
       count: at least 1.
 
     Raises:
-      ConfigError: the count is not.
       DataError: as `SoundIndex.vectors`.
     """
-    if count < 1:
-        raise ConfigError(f"-k is {count}; expected at least 1")
     cosines = similarities(index.vectors(), query)
-    nearest = np.argsort(-cosines, kind="stable")[:count]
-    ordered = np.sort(cosines)
-    below = np.searchsorted(ordered, cosines[nearest], side="left")
-    found = index.rows(nearest)
+    numbers = np.argsort(-cosines, kind="stable")[:count]
+    return hits(index, numbers, cosines[numbers], np.sort(cosines))
+
+
+def hits(
+    index: SoundIndex, numbers: np.ndarray, cosines: np.ndarray, ordered: np.ndarray
+) -> list[Hit]:
+    """Rows of the index by number, with their cosines; `ordered` are those of all, or a sample."""
+    below = np.searchsorted(ordered, cosines, side="left")
     return [
-        Hit(row["path"], row["start"], row["end"], float(cosine), 100 * float(less) / len(cosines))
-        for row, cosine, less in zip(found, cosines[nearest], below, strict=True)
+        Hit(row["path"], row["start"], row["end"], float(cosine), 100 * float(less) / len(ordered))
+        for row, cosine, less in zip(index.rows(numbers), cosines, below, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from supclap_jax.models.tokens import END_ID, PAD_ID
 
 TOLERANCE = 1e-4
 BATCH = 3  # of the comparison
-INSTALL = "pip install --no-deps jax2onnx==0.17.1 onnx_ir==1.1.0 && pip install onnx onnxruntime"
+INSTALL = "pip install onnxruntime onnx_ir dm_pix equinox && pip install --no-deps jax2onnx==0.17.1"
 
 
 class Unrolled(nn.Module):

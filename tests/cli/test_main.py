@@ -18,6 +18,7 @@ COMMANDS = [
     "classify",
     "compare",
     "config",
+    "demo",
     "embed",
     "embed-reference",
     "evaluate",

@@ -7,7 +7,12 @@ from matplotlib.image import imread
 
 from supclap_jax.evaluate import matrix_figures
 from supclap_jax.evaluate.figure_style import Print
-from supclap_jax.evaluate.matrix_figures import confusion_figure, shorten, similarity_figure
+from supclap_jax.evaluate.matrix_figures import (
+    confusion_figure,
+    over_time_figure,
+    shorten,
+    similarity_figure,
+)
 
 
 def test_shorten():
@@ -108,3 +113,21 @@ def test_a_confusion_is_written(tmp_path):
 def test_confusion_that_does_not_fit_is_refused(tmp_path, count):
     with pytest.raises(ValueError, match=r"shape \[2, 2\] for 2 names"):
         confusion_figure(count, ["a", "b"], tmp_path / "x.png")
+
+
+def test_over_time_figure_draws_windows_about_their_middles(tmp_path, saved):
+    times = np.array([[0, 4], [2, 6], [4, 8], [5, 9]])
+    shares = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.5, 0.5, 0], [0.1, 0.2, 0.7]])
+    over_time_figure(times, shares, ["rain", "dog_bark", "wind"], tmp_path / "over.png")
+    axes = saved["over.png"].axes[0]
+    (mesh,) = axes.collections
+    np.testing.assert_allclose(mesh.get_coordinates()[0, :, 0], [0, 3, 5, 6.5, 9])
+    np.testing.assert_allclose(mesh.get_array(), 100 * shares.T)
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["rain", "dog bark", "wind"]
+    many = np.eye(20)
+    over_time_figure(
+        np.arange(40).reshape(20, 2), many, [f"label {i}" for i in range(20)], tmp_path / "many.png"
+    )
+    assert len(saved["many.png"].axes[0].get_yticklabels()) == matrix_figures.MOST_LABELS
+    with pytest.raises(ValueError, match=r"shape \[4, 2\]"):
+        over_time_figure(times, shares, ["rain", "wind"], tmp_path / "x.png")

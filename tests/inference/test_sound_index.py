@@ -190,8 +190,6 @@ def test_search_is_exact(model, sounds, tmp_path):
         keys = list(table(out))
         assert [(hit.path, hit.start) for hit in hits] == [keys[place] for place in expected]
     assert search(index, query_vector(model, audio=sounds / "b.flac"), 1)[0].path == "b.flac"
-    with pytest.raises(ConfigError, match="-k is 0"):
-        search(index, query, 0)
     with pytest.raises(ConfigError, match="needs words or a sound"):
         query_vector(model)
 
@@ -286,6 +284,10 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
     shares = json.loads(found.read_text())
     assert list(shares) == files
     assert all(sum(row.values()) == pytest.approx(1) for row in shares.values())
+    figure = tmp_path / "over_time.png"
+    assert main([*classify, f"--json={found}", f"--over-time={figure}", files[0]]) == 0
+    over_time = json.loads(found.read_text())["over_time"]
+    assert over_time[0]["start"] == 0 and figure.stat().st_size > 1_000
     capsys.readouterr()
     for command, message in (
         (["search", f"--index={tmp_path}", "rain"], "is no index of sounds"),
@@ -294,6 +296,9 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
         (["search", f"--index={out}", "x", "--language=xx"], "no token for 'xx'"),
         (["search", f"--index={out}", "x", "--text-weight=2"], "expected 0 to 1"),
         (["search", f"--index={out}", "x", f"--json={tmp_path}/no/x"], "existing folder"),
+        (["search", f"--index={out}", "x", "-k=0"], "-k is 0"),
+        ([*classify, *files, "--over-time=x.png"], "draws one FILE as a .png"),
+        ([*classify, files[0], "--over-time=x.pdf"], "draws one FILE as a .png"),
         ([*classify, str(tmp_path / "none.wav")], "there is no such file"),
         ([*classify, str(tmp_path)], "it is not a file"),
         ([*embed, "--hop=99"], "--hop is 99; expected 0.15 to 1 seconds"),

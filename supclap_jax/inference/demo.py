@@ -1,0 +1,156 @@
+"""A page on this machine to search an index by words or by a sound, and to hear what is found."""
+
+import base64
+import html
+import os
+from pathlib import Path
+
+# Before Gradio is imported: it would tell its makers of each start.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import gradio as gr
+
+from supclap_jax.data.sound_files import BadAudio
+from supclap_jax.errors import ConfigError, DataError, UserError
+from supclap_jax.inference.indexed_sounds import IndexedSounds, spectrogram, to_flac
+from supclap_jax.inference.loaded_model import LoadedModel
+from supclap_jax.inference.nearest import Hit, query_vector, search
+from supclap_jax.inference.sound_index import SoundIndex
+
+ADDRESS = "127.0.0.1"
+FOUND = 8
+TAGS = 5
+STYLE = """
+.hit {display: grid; gap: .3rem; min-width: 0}
+.hit img {width: 100%; height: 64px; object-fit: fill; border-radius: 4px}
+.hit audio {width: 100%; height: 2.2rem}
+.hit small {opacity: .7}
+.hits {display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr))}
+"""
+# The address follows the search, so that it can be kept and sent.
+REMEMBER = """(query, language) => {
+  const at = new URLSearchParams({q: query, language: language});
+  history.replaceState(null, "", "?" + at);
+}"""
+
+
+def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) -> gr.Blocks:
+    """The page.
+
+    Sounds and pictures are part of what a search answers: no file is served, whatever its path.
+
+    Args:
+      model: of the index's space.
+      index: that is searched.
+      labels: that a given sound is tagged with.
+    """
+    sounds = IndexedSounds(index)
+    classes = model.encode_classes(labels)
+
+    def by_words(query: str, language: str) -> str:
+        if not query.strip():
+            return ""
+        try:
+            hits = search(index, query_vector(model, query, language=language), FOUND)
+        except UserError as error:
+            return f"<p>{html.escape(str(error))}</p>"
+        return _listed(hits, sounds)
+
+    def by_sound(path: str | None) -> tuple[dict[str, float], str]:
+        if path is None:
+            return {}, ""
+        try:
+            vectors = model.encode_audio([Path(path)])
+            hits = search(index, vectors[0], FOUND)
+        except UserError as error:
+            reason = str(error).replace(path, "the sound")
+            return {}, f"<p>{html.escape(reason)}</p>"
+        (shares,) = model.shares(vectors, classes)
+        return dict(zip(labels, map(float, shares), strict=True)), _listed(hits, sounds)
+
+    def opened(request: gr.Request) -> tuple:
+        asked = request.query_params
+        if "q" not in asked:
+            return gr.skip(), gr.skip(), gr.skip()
+        language = asked.get("language")
+        language = language if language in model.languages else model.languages[0]
+        return asked["q"], language, by_words(asked["q"], language)
+
+    with gr.Blocks(title="Sounds", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(f"# {len(index.vectors()):,} sounds of {html.escape(index.folder.name)}")
+        with gr.Tab("Words"):
+            with gr.Row():
+                query = gr.Textbox(
+                    label="What do you want to hear?", placeholder="a dog barks far away",
+                    elem_id="query", scale=4,
+                )  # fmt: skip
+                language = gr.Dropdown(
+                    list(model.languages), value=model.languages[0], label="Language", scale=1
+                )
+            found = gr.HTML(elem_id="found")
+        with gr.Tab("A sound"):
+            given = gr.Audio(
+                sources=["upload", "microphone"], type="filepath", label="Drop a file, or record",
+                elem_id="given",
+            )  # fmt: skip
+            tags = gr.Label(num_top_classes=TAGS, label="Tags", elem_id="tags")
+            alike = gr.HTML(elem_id="alike")
+        for asked in (query.submit, language.change):
+            asked(by_words, [query, language], found).then(
+                None, [query, language], None, js=REMEMBER
+            )
+        given.change(by_sound, given, [tags, alike])
+        page.load(opened, None, [query, language, found])
+    return page
+
+
+def serve(page: gr.Blocks, port: int) -> str:
+    """Serves a page to this machine alone, in the background; returns its address.
+
+    Args:
+      page: of `make_demo`.
+      port: that it listens on.
+
+    Raises:
+      ConfigError: the port is taken.
+    """
+    font = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    try:
+        _, address, _ = page.launch(
+            server_name=ADDRESS,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            theme=font,
+            css=STYLE,
+            footer_links=[],
+            max_file_size="200mb",
+            ssr_mode=False,
+        )
+    except OSError as error:
+        raise ConfigError(f"port {port} of {ADDRESS} is taken; choose another --port") from error
+    return address
+
+
+def _listed(hits: list[Hit], sounds: IndexedSounds) -> str:
+    return f"<div class='hits'>{''.join(_shown(hit, sounds) for hit in hits)}</div>"
+
+
+def _shown(hit: Hit, sounds: IndexedSounds) -> str:
+    name = html.escape(hit.path)
+    facts = f"{hit.start:.1f} to {hit.end:.1f} s, cosine {hit.cosine:.3f}, above "
+    facts += f"{hit.percentile:.1f} %"
+    try:
+        samples = sounds.read(hit)
+    except (BadAudio, DataError) as error:
+        body = f"<small>{html.escape(str(error))}</small>"
+    else:
+        picture = base64.b64encode(spectrogram(samples)).decode()
+        sound = base64.b64encode(to_flac(samples)).decode()
+        body = (
+            f'<img alt="spectrogram" src="data:image/png;base64,{picture}">'
+            f'<audio controls preload="metadata" src="data:audio/flac;base64,{sound}"></audio>'
+        )
+    return f'<div class="hit"><b>{name}</b>{body}<small>{facts}</small></div>'

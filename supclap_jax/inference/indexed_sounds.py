@@ -1,0 +1,74 @@
+"""The sounds of an index, to hear and to see."""
+
+import io
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from supclap_jax.data.audio import SAMPLE_RATE
+from supclap_jax.data.prepared import is_prepared
+from supclap_jax.data.sound_windows import read_part
+from supclap_jax.errors import DataError
+from supclap_jax.inference.folder_embedder import list_sources
+from supclap_jax.inference.nearest import Hit
+from supclap_jax.inference.sound_index import SoundIndex
+from supclap_jax.models.log_mel import HOP, MIN_POWER, WINDOW, hann_window, mel_filterbank
+
+LONGEST = 30.0  # seconds of a sound that are played
+RANGE = 80.0  # decibels below the loudest that are drawn
+
+
+class IndexedSounds:
+    """Reads what an index was made of.
+
+    Args:
+      index: whose sounds.
+    """
+
+    def __init__(self, index: SoundIndex):
+        source = Path(index.description["source"])
+        self._source = source
+        self._folder = (source.parent if source.is_file() else source).resolve()
+
+    @cached_property
+    def _prepared(self) -> dict[str, bytes]:
+        return {source.path: source.audio for source in list_sources(self._source)[0]}
+
+    def read(self, hit: Hit) -> np.ndarray:
+        """The first 30 s of a hit, float32 `[samples]`, mono at 16 kHz.
+
+        Raises:
+          BadAudio: it cannot be read any more.
+          DataError: it lies outside of the folder that the index was made of.
+        """
+        if is_prepared(self._source):
+            split, number = self._prepared[hit.path]
+            audio = split.record(number)["audio"]
+        else:
+            audio = (self._folder / hit.path).resolve()
+            if not audio.is_relative_to(self._folder):
+                raise DataError(f"{hit.path!r} is not in {self._folder}")
+        return read_part(audio, hit.start, min(hit.end - hit.start, LONGEST))
+
+
+def to_flac(samples: np.ndarray) -> bytes:
+    """A file of mono samples at 16 kHz, for a player."""
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1, 1), SAMPLE_RATE, "PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def spectrogram(samples: np.ndarray) -> bytes:
+    """A PNG file of the log-mel spectrogram, 64 pixels high, a pixel for 10 ms."""
+    from matplotlib.image import imsave
+
+    padded = np.pad(samples, (0, max(WINDOW - len(samples), 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * hann_window()
+    power = np.abs(np.fft.rfft(frames)) ** 2 @ mel_filterbank()
+    decibels = 10 * np.log10(np.maximum(power, MIN_POWER))
+    file = io.BytesIO()
+    top = decibels.max()
+    imsave(file, decibels.T, vmin=top - RANGE, vmax=top, cmap="magma", origin="lower", format="png")
+    return file.getvalue()
