@@ -1,11 +1,14 @@
-"""What inference costs: imports, the first sentence, exact search in a million vectors.
+"""What inference costs: imports, the first sentence, search in a million vectors, files a second.
 
-    python benchmarks/inference.py --model=runs/quickstart --out=benchmarks/results/inference.json
+    python benchmarks/inference.py --model=runs/quickstart --torch=venv/bin/python \\
+        --out=benchmarks/results/inference.json
 
 Imports: `from supclap_jax.inference import load` against `import jax, flax`, in turns. The first
 sentence: a process of its own, from its start to the vector, with the compiled programs kept from a
-run before. Search: random unit vectors of 512 numbers in float16, mapped and read once; seconds a
-query, and memory beyond the map. Medians.
+run before. Search: unit vectors of 512 numbers in float16, mapped and read once; seconds a query,
+and memory beyond the map; exact ones, and by the graph of neighbours. They are mixtures of 32
+directions and some noise, since in directions that are all alike no graph finds anything, and a
+trained model's are far from that. Files a second: see `embedding.py`. Medians.
 """
 
 import argparse
@@ -25,11 +28,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from embedding import embedded
 from supclap_jax.inference.nearest import similarities
+from supclap_jax.inference.neighbour_graph import NeighbourGraph
+from supclap_jax.inference.sound_index import Row, SoundIndex
 
 TURNS = 5
-ROWS, DIM, QUERIES = 1_000_000, 512, 10
-FIRST = "from supclap_jax.inference import load; load({!r}).encode_text(['a dog barks'])"
+ROWS, DIM, QUERIES, TOP = 1_000_000, 512, 50, 10
+DIRECTIONS, NOISE, SHARD = 32, 0.1, 20_000
+DESCRIPTION = {"space": "0", "model": "m", "step": 0, "dim": DIM, "dtype": "float16", "source": "s",
+               "digest": "", "windows": False, "window": 1.0, "hop": None}  # fmt: skip
+FIRST = "from supclap_jax.inference import load; print(load({!r}).encode_text(['a dog barks']))"
 LOAD, BASE = "from supclap_jax.inference import load", "import jax, flax"
 
 
@@ -38,6 +47,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of a trained run")
+    parser.add_argument("--torch", help="a Python interpreter that has torch 2.13.0")
+    parser.add_argument("--clips", type=int, default=1_000, help="to embed; default: 1,000")
     parser.add_argument("--rows", type=int, default=ROWS, help="to search; default: a million")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args()
@@ -51,6 +62,8 @@ def main():
         "first sentence, s": statistics.median(first[1:]),
         **searched(options.rows),
     }
+    if options.torch:
+        results |= embedded(options.torch, options.clips)
     table = Table(show_header=False)
     for name, value in results.items():
         table.add_row(name, f"{value:.3g}")
@@ -60,37 +73,69 @@ def main():
 
 
 def seconds_of(code: str, variables: dict | None = None) -> float:
+    """From the start of a process to its first line, or else its end."""
     began = time.perf_counter()
     environment = os.environ | (variables or {})
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    return time.perf_counter() - began
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        process.stdout.readline()
+        seconds = time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(f"{code!r} ended with {process.returncode}")
+    return seconds
 
 
 def searched(rows: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
+    basis = rng.standard_normal((DIRECTIONS, DIM)).astype(np.float32)
+
+    def unit_rows(count: int) -> np.ndarray:
+        x = rng.standard_normal((count, DIRECTIONS)).astype(np.float32) @ basis
+        x += NOISE * DIRECTIONS**0.5 * rng.standard_normal((count, DIM), np.float32)
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vectors.npy"
-        vectors = np.lib.format.open_memmap(path, "w+", np.float16, (rows, DIM))
-        for begin in range(0, rows, 10_000):
-            block = rng.standard_normal((min(10_000, rows - begin), DIM), np.float32)
-            vectors[begin : begin + len(block)] = block / np.linalg.norm(block, axis=1)[:, None]
-        del vectors
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        index = SoundIndex.claim(Path(folder) / "index", DESCRIPTION)
+        for begin in range(0, rows, SHARD):
+            index.append(
+                [
+                    Row(str(begin + place), 0.0, 1.0, 1.0, 1, 1, vector)
+                    for place, vector in enumerate(unit_rows(min(SHARD, rows - begin)))
+                ]
+            )
+        vectors = index.vectors()
         vectors.max()  # reads the file
-        seconds = []
-        for _ in range(QUERIES):
-            query = rng.standard_normal(DIM).astype(np.float32)
-            began = time.perf_counter()
-            similarities(vectors, query)
-            seconds.append(time.perf_counter() - began)
+        queries = unit_rows(QUERIES)
+        exact = [timed(similarities, vectors, query) for query in queries]
         tracemalloc.start()
-        similarities(vectors, query)
+        similarities(vectors, queries[0])
         _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        began = time.perf_counter()
+        NeighbourGraph(index)
+        made = time.perf_counter() - began
+        graph = NeighbourGraph(index)  # as a search finds it, mapped
+        for query in queries:  # reads what they touch
+            graph.nearest(query, TOP)
+        approximate = [timed(graph.nearest, query, TOP) for query in queries]
+        shares = [
+            len(set(graph.nearest(query, TOP)) & set(np.argsort(-of_all)[:TOP])) / TOP
+            for query, (_, of_all) in zip(queries, exact, strict=True)
+        ]
     return {
         "rows": rows,
-        "exact search, s a query": statistics.median(seconds),
+        "exact search, s a query": statistics.median(seconds for seconds, _ in exact),
         "memory beyond the map, MiB": peak / 2**20,
+        "making the graph, s": made,
+        "by the graph, ms a query": 1e3 * statistics.median(seconds for seconds, _ in approximate),
+        "recall@10 of the graph": statistics.mean(shares),
     }
+
+
+def timed(function, *arguments):
+    began = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - began, result
 
 
 if __name__ == "__main__":

@@ -66,14 +66,15 @@ class NeighbourGraph:
           query: unit vector `[dim]`.
           count: at least 1.
         """
-        numbers = self._nearest(query, count)
+        numbers = self.nearest(query, count)
         cosines = self._vectors[numbers].astype(np.float32) @ query
         order = np.argsort(-cosines, kind="stable")
         step = max(len(self._vectors) // SAMPLE, 1)
         sample = np.sort(self._vectors[::step].astype(np.float32) @ query)
         return hits(self._index, numbers[order], cosines[order], sample)
 
-    def _nearest(self, query: np.ndarray, count: int) -> np.ndarray:
+    def nearest(self, query: np.ndarray, count: int) -> np.ndarray:
+        """Numbers of rows, int64 `[count]`, the nearest first."""
         return self._graph.search(query, count).keys.astype(np.int64)
 
     def _measured(self) -> float:
@@ -84,7 +85,7 @@ class NeighbourGraph:
             pair = np.sort(rng.integers(len(self._vectors), size=2))
             query = self._vectors[pair].astype(np.float32).sum(axis=0)
             exact = np.argpartition(-similarities(self._vectors, query), top - 1)[:top]
-            found += len(set(exact) & set(self._nearest(query, top)))
+            found += len(set(exact) & set(self.nearest(query, top)))
         return found / (QUERIES * top)
 
 
