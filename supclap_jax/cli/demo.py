@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     index = SoundIndex(options.index)
     with working("reading the model"):
         model = model_of(index, options.model)
-        from supclap_jax.inference.demo import make_demo, serve
+        from supclap_jax.inference.page import make_demo, serve
 
         page = make_demo(model, index, labels)
         address = serve(page, options.port)

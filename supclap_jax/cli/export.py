@@ -31,6 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from supclap_jax.inference.export import export
+    from supclap_jax.inference.model_export import export
 
     export(options.model, options.out, options.step, options.format)

@@ -12,7 +12,7 @@ from huggingface_hub.file_download import repo_folder_name
 from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.inference import load
 from supclap_jax.inference import towers as towers_module
-from supclap_jax.inference.export import export
+from supclap_jax.inference.model_export import export
 from supclap_jax.models.tokens import language_ids
 
 RATE = 16_000

@@ -55,7 +55,7 @@ def index(model, clips, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(model, index):
-    from supclap_jax.inference.demo import make_demo, serve
+    from supclap_jax.inference.page import make_demo, serve
 
     page = make_demo(model, index, KINDS)
     yield serve(page, free_port())
@@ -124,7 +124,7 @@ def test_an_index_does_not_lead_out_of_its_folder(index, clips):
 
 
 def test_a_port_that_is_taken(address, model, index, capsys):
-    from supclap_jax.inference.demo import make_demo, serve
+    from supclap_jax.inference.page import make_demo, serve
 
     port = int(address.rstrip("/").rsplit(":", 1)[1])
     with pytest.raises(ConfigError, match=f"port {port} .* is taken"):
