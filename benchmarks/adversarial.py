@@ -117,6 +117,8 @@ def command_lines() -> Iterator[Line]:
         yield Line(("embed", f"--model={name}", "--source={data}", "--out={out}"))
         yield Line(("embed", "--model={run}", f"--source={name}", "--out={out}"))
         yield Line(("search", f"--index={name}", "rain"))
+        yield Line(("demo", f"--index={name}"))
+        yield Line(("export", f"--model={name}", "--out={out}"))
         yield Line(("classify", "--model={run}", f"--labels={name}", "{missing}"))
         yield Line(("fit", f"--points={name}", "--x=compute", "--y=loss"))
         yield Line(("sweep", name, "--out={out}"))
@@ -177,6 +179,10 @@ def command_lines() -> Iterator[Line]:
         ("export-weights", "--workdir={run}", "--out={out}"): {
             "step": NUMBERS,
             "names": ("x", "ml-clap"),
+        },
+        ("export", "--model={run}", "--out={out}"): {"step": NUMBERS, "format": ("x", "pickle")},
+        ("classify", "--model={run}", "--labels={points}", "{missing}"): {
+            "over-time": ("{folder}", "{missing}/x.png", "x.pdf"),
         },
         ("status", "--workdir={run}"): {"json": ("{folder}", "{missing}/x.json", "")},
         ("sweep", f"{ROOT}/configs/sweeps/variants.py", "--out={out}", "--dry-run"): {

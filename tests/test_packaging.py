@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"supclap_jax", "tests"}
 DISTRIBUTIONS = packages_distributions()
+# No extra: jax2onnx asks for an orbax-checkpoint older than ours, and must be installed without it.
+ONNX = ("jax2onnx", "onnx", "onnxruntime")
 
 
 def canonical(distribution):
@@ -67,13 +69,13 @@ def imported(folder):
     ("folder", "extras"),
     [
         ("supclap_jax/losses", ()),
-        ("supclap_jax", ("train", "beam")),
+        ("supclap_jax", ("train", "beam", "demo", "index")),
         ("configs", ("train",)),
         ("tests", ("train", "beam", "test")),
     ],
 )
 def test_what_is_imported_is_declared(folder, extras):
-    known = declared(*extras)
+    known = declared(*extras) | dict.fromkeys(ONNX)
     undeclared = {name: path for name, path in imported(folder).items() if name not in known}
     assert not undeclared
 
@@ -86,16 +88,17 @@ def test_what_is_declared_is_imported():
 def test_what_is_declared_is_pinned():
     pins = dict(
         line.split("==")
-        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        for file in ("requirements.txt", "requirements-extras.txt")
+        for line in (ROOT / file).read_text().splitlines()
         if "==" in line
     )
     pins = {canonical(name): numbers(version) for name, version in pins.items()}
-    for name, floor in declared("train", "test").items():
+    for name, floor in declared("train", "test", "demo", "index").items():
         assert pins[name] >= floor, name
 
 
 def test_accelerators_bring_all_that_trains():
-    for extra in ("tpu", "cuda12", "cuda13", "beam", "test"):
+    for extra in ("tpu", "cuda12", "cuda13", "beam", "demo", "index", "test"):
         assert "supclap_jax[train]" in PROJECT["optional-dependencies"][extra]
 
 

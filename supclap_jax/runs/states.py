@@ -100,6 +100,8 @@ def _init(config: ConfigDict | FrozenConfigDict) -> States:
     model_key, radius_key, _ = split_seed(config.seed)
     waveform = np.zeros((1, round(config.audio.seconds * SAMPLE_RATE)), np.float32)
     tokens = np.ones((1, config.text.max_tokens), np.int32)
+    config = ConfigDict(config)
+    config.attention = "xla"  # parameters do not depend on it, and not every machine has the other
     variables = make_model(config).init(model_key, waveform, tokens)
     similarity = jnp.zeros((config.batch_size, config.batch_size))
     radius_params = make_radius_model(config).init(radius_key, similarity).get("params", {})

@@ -1,6 +1,8 @@
 """One vector a sound and a sentence: in any company, from a file, its bytes or its samples."""
 
 import io
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -176,3 +178,13 @@ def test_a_collapsed_model_is_warned_of(untrained):
     model.variables["params"]["text_projection"]["Dense_1"]["bias"] += 1
     with pytest.warns(UserWarning, match="a cosine of 1.000"):
         model.warn_if_collapsed()
+
+
+def test_a_run_with_the_fused_kernel_is_loaded_without_a_gpu(untrained, model, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(untrained, run)
+    config = json.loads((run / "config.json").read_text())
+    config |= {"attention": "cudnn", "compute_dtype": "bfloat16"}
+    (run / "config.json").write_text(json.dumps(config))
+    fused = load(run, step=0)
+    np.testing.assert_array_equal(fused.encode_text(["rain"]), model.encode_text(["rain"]))

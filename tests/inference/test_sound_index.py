@@ -161,6 +161,29 @@ def test_what_cannot_be_used_is_listed(model, sounds, tmp_path, capsys):
     assert "5 cannot be used" in capsys.readouterr().out
 
 
+def test_what_cannot_be_listed_takes_nothing_out(model, sounds, tmp_path, monkeypatch, capsys):
+    out, listing = tmp_path / "index", os.scandir
+    embedding.embed_folder(model, sounds, out)
+
+    def refused(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    (sounds / "a.wav").unlink()
+    embedding.embed_folder(model, sounds, out)
+    assert "it cannot be listed (Permission denied)" in capsys.readouterr().out
+    assert {path for path, _ in table(out)} == set(FILES)
+    monkeypatch.undo()
+    os.rename(sounds / "deep", os.fsencode(sounds) + b"/d\xe9ep")
+    embedding.embed_folder(model, sounds, out)
+    with (out / "failed.csv").open(newline="") as file:
+        failed = list(csv.reader(file))[1:]
+    assert [reason for _, reason in failed] == ["its name is not UTF-8; rename it"] * 2
+    assert {path for path, _ in table(out)} == {"b.flac"}
+
+
 def test_a_prepared_set_is_embedded_by_its_ids(model, tmp_path):
     source, out = published.esc50(tmp_path / "in"), tmp_path / "esc50"
     assert main(["prepare", "--format=esc50", f"--source={source}", f"--out={out}"]) == 0
