@@ -23,7 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="N clips of validation and N of evaluation instead; all others are for development",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--seconds", type=float, default=4.0, help="2 to 10; default: 4")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of a scene, 2 to 10; default: 4"
+    )
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="in a clip, one after the other, described in as many sentences; default: 1",
+    )
     parser.add_argument("--sample-rate", type=int, default=16_000, help="Hz; default: 16000")
     parser.add_argument("--format", default="wav", help="wav (16 bit) or flac; default: wav")
     parser.add_argument(
@@ -51,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
             sample_rate=options.sample_rate,
             zipf=options.zipf,
             wrong_captions=options.wrong_captions,
+            scenes=options.scenes,
         )
         with ended_by_sigterm(), progress_bar() as bar:
             task = bar.add_task("rendering", total=options.clips)

@@ -24,11 +24,12 @@ class Soundscape:
 
     Attributes:
         seed: root of all randomness, at least 0.
-        seconds: length of every clip, 2 to 10.
+        seconds: length of a scene, 2 to 10.
         sample_rate: in Hz, 16,000 to 48,000.
         zipf: skew of the event frequencies, at least 0: the kind of rank r in `KINDS` is drawn
             with weight r**-zipf, so 0 is uniform (a background is drawn among sustained kinds).
         wrong_captions: share, 0 to 1, of development clips whose captions describe another scene.
+        scenes: in a clip, one after the other; its captions are theirs, in order.
     """
 
     seed: int = 0
@@ -36,6 +37,7 @@ class Soundscape:
     sample_rate: int = 16_000
     zipf: float = 0.0
     wrong_captions: float = 0.0
+    scenes: int = 1
 
     def __post_init__(self):
         require(self.seed >= 0, "seed", self.seed, "an integer of at least 0")
@@ -53,10 +55,11 @@ class Soundscape:
             self.wrong_captions,
             "a share from 0 to 1",
         )
+        require(1 <= self.scenes <= 100, "scenes", self.scenes, "a number from 1 to 100")
 
     @property
     def samples(self) -> int:
-        """Samples per clip."""
+        """Samples per scene."""
         return round(self.seconds * self.sample_rate)
 
 

@@ -15,7 +15,7 @@ import soundfile
 
 from supclap_jax.config import LANGUAGES
 from supclap_jax.data.clotho import captions_file, metadata_file
-from supclap_jax.data.soundscape import SPLITS, Soundscape, described, require, scene
+from supclap_jax.data.soundscape import SPLITS, Scene, Soundscape, described, require, scene
 from supclap_jax.data.soundscape_captions import captions
 from supclap_jax.data.soundscape_rendering import render
 from supclap_jax.files import write_whole
@@ -72,6 +72,8 @@ def write_clotho(
     require(workers is None or workers >= 1, "workers", workers, "None or at least 1")
     out = Path(out)
     content = {**dataclasses.asdict(config), "clips": clips, "file_format": file_format}
+    if config.scenes == 1:
+        del content["scenes"]  # which older folders do not have
     _claim(out, content if held_out is None else {**content, "held_out": held_out})
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
@@ -153,12 +155,24 @@ def _write_clips(job: tuple[Soundscape, Path, str, range, str]) -> list[dict[str
     texts = []
     for index in indices:
         path = out / split / _file_name(split, index, file_format)
+        places = _scenes_of(config, index)
         if not path.exists():
-            clip = render(config, scene(config, split, index))
-            _write_clip(path, clip, config.sample_rate)
-        subject = described(config, split, index)
-        texts.append({language: captions(subject, language) for language in LANGUAGES})
+            parts = [render(config, scene(config, split, place)) for place in places]
+            _write_clip(path, np.concatenate(parts), config.sample_rate)
+        subjects = [described(config, split, place) for place in places]
+        texts.append({language: _joined(subjects, language) for language in LANGUAGES})
     return texts
+
+
+def _scenes_of(config: Soundscape, index: int) -> range:
+    """The scenes of a clip, by their index."""
+    return range(index * config.scenes, (index + 1) * config.scenes)
+
+
+def _joined(subjects: Sequence[Scene], language: str) -> list[str]:
+    """Five captions of scenes in a row, a sentence for each."""
+    told = (captions(subject, language) for subject in subjects)
+    return [" ".join(sentences) for sentences in zip(*told, strict=True)]
 
 
 def _write_clip(path: Path, clip: np.ndarray, rate: int) -> None:
@@ -180,8 +194,9 @@ def _write_tables(
         _write_csv(captions_file(out, split, language), [CAPTION_COLUMNS, *rows], "utf-8")
     metadata = [METADATA_COLUMNS]
     for index, name in enumerate(names):
-        keywords = ";".join(scene(config, split, index).kinds)
-        extent = f"[0, {config.samples}]"
+        scenes = (scene(config, split, place) for place in _scenes_of(config, index))
+        keywords = ";".join(dict.fromkeys(kind for each in scenes for kind in each.kinds))
+        extent = f"[0, {config.samples * config.scenes}]"
         metadata.append([name, keywords, index, "", extent, "supclap_jax", "synthetic"])
     _write_csv(metadata_file(out, split), metadata, "iso-8859-1")
 

@@ -49,6 +49,24 @@ def test_layout_on_disk(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_clip_of_several_scenes_is_these_in_a_row(tmp_path):
+    config = Soundscape(seed=1, seconds=2, scenes=3)
+    write_clotho(config, tmp_path, 10, workers=1)
+    (row,) = read(tmp_path / "clotho_captions_validation.fra_Latn.csv")
+    scenes = [scene(config, "validation", place) for place in range(3)]
+    described = [captions(each, "fra_Latn") for each in scenes]
+    expected = [" ".join(sentences[i] for sentences in described) for i in range(5)]
+    assert list(row.values())[1:] == expected
+    audio, _ = soundfile.read(tmp_path / "validation" / row["file_name"], dtype="float32")
+    rendered = np.concatenate([render(config, each) for each in scenes])
+    np.testing.assert_allclose(audio, rendered, atol=2**-15)
+    (row,) = read(tmp_path / "clotho_metadata_validation.csv", "iso-8859-1")
+    assert set(row["keywords"].split(";")) == {kind for each in scenes for kind in each.kinds}
+    assert row["start_end_samples"] == f"[0, {len(audio)}]"
+    second = read(tmp_path / "clotho_captions_evaluation.csv")[1]
+    assert captions(scene(config, "evaluation", 3), "eng_Latn")[0] in second["caption_1"]
+
+
 def test_files_do_not_depend_on_workers_and_a_cut_run_is_completed(tmp_path, monkeypatch):
     monkeypatch.setattr("supclap_jax.data.soundscape_files.CLIPS_IN_JOB", 3)
     config = Soundscape(seconds=2)
