@@ -50,6 +50,15 @@ class ReportedProgress(Progress):
                 console.print(_line(task), soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """On one line, with what would move the cursor or change colours written out.
+
+    >>> printable("a\\nb\\x1b[31m")
+    'a\\\\nb\\\\x1b[31m'
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def progress_bar(*fields: TextColumn) -> ReportedProgress:
     """A bar with counts, further `fields`, time spent and time left."""
     return ReportedProgress(

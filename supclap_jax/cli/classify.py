@@ -1,7 +1,8 @@
 """Tells which of some labels each sound is, by the similarity of sound and label.
 
 A sound longer than the model hears is the mean of its windows. The shares of a sound add up to
-100 %: some label is always the likeliest, also where none fits.
+100 %: some label is always the likeliest, also where none fits. Files that cannot be used are
+listed with the reason.
 """
 
 import argparse
@@ -42,8 +43,8 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.over_time)
     from rich.table import Table
 
-    from supclap_jax.console import console, working
-    from supclap_jax.errors import ConfigError
+    from supclap_jax.console import console, printable, progress_bar
+    from supclap_jax.errors import ConfigError, DataError
     from supclap_jax.files import write_whole
     from supclap_jax.inference import load
     from supclap_jax.inference.prompts import PROMPTS, read_classes, read_prompts
@@ -53,30 +54,35 @@ def run(options: argparse.Namespace) -> None:
     labels = read_classes(options.labels)
     templates = read_prompts(options.prompts) if options.prompts else PROMPTS
     model = load(options.model, options.step)
-
-    def named(row) -> dict[str, float]:
-        return dict(zip(labels, map(float, row), strict=True))
-
-    with working(f"listening to {len(options.files):,} sounds"):
-        shares = model.classify(options.files, labels, templates)
+    classes = model.encode_classes(labels, templates)
+    shares, failed = {}, {}
+    with progress_bar() as bar:
+        for path in bar.track(options.files, description="listening"):
+            name = os.fsencode(path).decode("utf-8", "backslashreplace")
+            try:
+                (row,) = model.shares(model.encode_audio([path]), classes)
+            except DataError as error:
+                failed[name] = str(error)
+            else:
+                shares[name] = dict(zip(labels, row.tolist(), strict=True))
+    if not shares:
+        raise DataError(next(iter(failed.values())))
     table = Table("sound", "likeliest")
-    for path, row in zip(options.files, shares, strict=True):
-        best = sorted(range(len(labels)), key=lambda place: -row[place])[:SHOWN]
-        told = ", ".join(f"{labels[place]} {100 * row[place]:.1f} %" for place in best)
-        table.add_row(str(path), told)
+    for name, row in shares.items():
+        best = sorted(row, key=row.get, reverse=True)[:SHOWN]
+        table.add_row(printable(name), ", ".join(f"{key} {100 * row[key]:.1f} %" for key in best))
     console.print(table)
-    found = {
-        os.fsencode(path).decode("utf-8", "backslashreplace"): named(row)
-        for path, row in zip(options.files, shares, strict=True)
-    }
+    for reason in failed.values():
+        console.print(printable(reason), soft_wrap=True)
+    found = {"shares": shares, "failed": failed}
     if options.over_time:
         from supclap_jax.evaluate.matrix_figures import over_time_figure
 
         times, of_windows = model.classify_over_time(options.files[0], labels, templates)
         over_time_figure(times, of_windows, labels, options.over_time)
         found["over_time"] = [
-            {"start": start, "end": end, "shares": named(row)}
-            for (start, end), row in zip(times.tolist(), of_windows, strict=True)
+            {"start": start, "end": end, "shares": dict(zip(labels, row, strict=True))}
+            for (start, end), row in zip(times.tolist(), of_windows.tolist(), strict=True)
         ]
         console.print(f"Written: {options.over_time}", soft_wrap=True)
     if options.json:

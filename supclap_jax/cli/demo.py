@@ -1,8 +1,9 @@
 """Serves a page to this machine to search an index, hear what is found, and tag sounds.
 
 Words in any language of the model; or a sound, dropped or recorded. The page answers this machine
-alone (to others by an SSH tunnel), loads nothing from elsewhere, and serves no file. Its address
-holds the search, so that it can be kept. Ctrl-C ends it.
+alone (elsewhere by an SSH tunnel), loads nothing from other servers, and serves no file but the
+sounds that are dropped, which lie in a private folder until it ends. Its address holds the search,
+so that it can be kept. Ctrl-C ends it.
 """
 
 import argparse
@@ -24,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    import gradio  # noqa: F401
-
     from supclap_jax.console import console, working
     from supclap_jax.data.sound_events import KINDS
+    from supclap_jax.data.workers import ended_by_sigterm
     from supclap_jax.errors import ConfigError
     from supclap_jax.inference.nearest import model_of
+    from supclap_jax.inference.page import make_demo, serve
     from supclap_jax.inference.prompts import read_classes
     from supclap_jax.inference.sound_index import SoundIndex
 
@@ -39,9 +40,8 @@ def run(options: argparse.Namespace) -> None:
     index = SoundIndex(options.index)
     with working("reading the model"):
         model = model_of(index, options.model)
-        from supclap_jax.inference.page import make_demo, serve
-
         page = make_demo(model, index, labels)
         address = serve(page, options.port)
     console.print(f"Open {address} in a browser; Ctrl-C ends it.", soft_wrap=True)
-    page.block_thread()
+    with ended_by_sigterm():
+        page.block_thread()

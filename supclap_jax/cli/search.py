@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.json)
     from rich.table import Table
 
-    from supclap_jax.console import console, working
+    from supclap_jax.console import console, printable, working
     from supclap_jax.errors import ConfigError
     from supclap_jax.files import write_whole
     from supclap_jax.inference.nearest import model_of, query_vector, search
@@ -68,11 +68,15 @@ def run(options: argparse.Namespace) -> None:
     table = Table("sound", "seconds", "cosine", "above")
     for hit in hits:
         times = f"{hit.start:.1f} to {hit.end:.1f}"
-        table.add_row(hit.path, times, f"{hit.cosine:.3f}", f"{hit.percentile:.1f} %")
+        table.add_row(printable(hit.path), times, f"{hit.cosine:.3f}", f"{hit.percentile:.1f} %")
     console.print(table)
     console.print('"above" is the share of the index that is less similar.')
     if options.approximate:
-        console.print(f"recall@10 of this graph against exact search: {graph.recall:.3f}")
+        console.print(
+            f"recall@10 of this graph against exact search: {graph.recall:.3f}, of queries between "
+            "two sounds each",
+            soft_wrap=True,
+        )
     if options.json:
         found = [hit._asdict() for hit in hits]
         write_whole(options.json, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

@@ -9,8 +9,16 @@ import soundfile
 import soxr
 
 from supclap_jax.data.audio import LENGTH_TOLERANCE, SAMPLE_RATE, to_mono
-from supclap_jax.data.sound_files import HIGHEST_RATE, LOWEST_RATE, BadAudio, open_whole, skip
+from supclap_jax.data.sound_files import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    MOST_CHANNELS,
+    BadAudio,
+    open_whole,
+    skip,
+)
 
+LOUDEST = 100.0  # where 1 is full scale; what is above is no waveform, or of another unit
 CANCELLED = 1e-8  # share of the channels' energy that is left in their mean: 80 dB below
 
 
@@ -39,14 +47,15 @@ def read_windows(
 
     Args:
       sound: a file, or the bytes of one, of any rate and number of channels (averaged); or samples
-        `[frames]` or `[frames, channels]`.
+        `[frames]` or `[frames, channels]`, floats about [-1, 1] or int16 or int32.
       seconds: length of a window.
       hop: seconds from one to the next, at most a window to hear all; the last one ends with the
         sound. None: as few as cover it, evenly spaced, as evaluation has them.
       rate: of samples, in Hz.
 
     Raises:
-      BadAudio: it is no sound, is cut, empty or not finite, or its channels cancel in their mean.
+      BadAudio: it is no sound, is cut, empty, not finite or far above full scale, or its channels
+        cancel in their mean.
     """
     if isinstance(sound, np.ndarray):
         yield from _windows(_Samples(sound, rate), seconds, hop)
@@ -74,8 +83,12 @@ class _Samples:
     def __init__(self, samples: np.ndarray, rate: int):
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise BadAudio(f"its rate is {rate:,} Hz; expected 1 kHz to 1 MHz")
-        if samples.ndim not in (1, 2):
+        if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > MOST_CHANNELS):
             raise BadAudio(f"its samples are {list(samples.shape)}; expected [frames, channels]")
+        if samples.dtype in (np.int16, np.int32):  # as decoders give them
+            samples = samples / -float(np.iinfo(samples.dtype).min)
+        elif not np.issubdtype(samples.dtype, np.floating):
+            raise BadAudio(f"its samples are {samples.dtype}; expected floats, int16 or int32")
         self._left = np.asarray(samples[:, None] if samples.ndim == 1 else samples, np.float32)
         self.frames, self.channels = self._left.shape
         self.samplerate = rate
@@ -102,6 +115,8 @@ def _windows(file, seconds: float, hop: float | None) -> Iterator[Window]:
             raise BadAudio(f"the file is truncated: {place + len(held):,} of {frames:,} samples")
         if not np.isfinite(held).all():
             raise BadAudio("it holds NaN or infinite samples")
+        if held.size and (loudest := float(np.abs(held).max())) > LOUDEST:
+            raise BadAudio(f"its samples reach {loudest:.2g}; expected -1 to 1")
         mono = to_mono(held)
         of_channels += float(np.mean(held.astype(np.float64) ** 2))
         of_mean += float(np.mean(mono.astype(np.float64) ** 2))

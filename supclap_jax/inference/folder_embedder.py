@@ -17,6 +17,7 @@ from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.data.sound_windows import Window, read_windows
 from supclap_jax.errors import DataError
 from supclap_jax.inference.loaded_model import LoadedModel
+from supclap_jax.inference.model import HUB
 from supclap_jax.inference.sound_index import FAILED, Row, SoundIndex
 from supclap_jax.runs.provenance import provenance
 
@@ -83,14 +84,14 @@ def embed_folder(
         sources, failed = list_sources(source)
     description = {
         "space": model.space,
-        "source": str(source.resolve()),
-        "digest": _digest(source),
+        "source": os.path.abspath(source),
+        "digest": digest_of(source),
         "windows": windows,
         "window": window or model.seconds,
         "hop": hop,
         "dtype": dtype,
         "dim": model.dim,
-        "model": str(Path(model.name).resolve()),
+        "model": model.name if model.name.startswith(HUB) else os.path.abspath(model.name),
         "step": model.step,
         **provenance(model.config),
     }
@@ -107,6 +108,7 @@ def embed_folder(
         index.write_failed(failed)
         if not index.shards:
             raise DataError(f"none of the sounds of {source} can be used; {out / FAILED} says why")
+        index.vectors()  # the map, which those who search may have no right to write
     embedded = len(left) - sum(s.path in failed for s in left)
     console.print(
         f"Written: {out}, {embedded:,} sounds embedded, {len(sources) - len(left):,} as they were"
@@ -165,7 +167,7 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _digest(source: Path) -> str:
+def digest_of(source: Path) -> str:
     """Of a prepared set, whose clips may be others under the same ids; else ""."""
     if not is_prepared(source):
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 from supclap_jax.data.audio import SAMPLE_RATE
 from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.data.sound_windows import read_windows
-from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.inference.embedder import Embedder, few_shapes, mean_of_windows
 from supclap_jax.inference.model import Model
 from supclap_jax.inference.prompts import PROMPTS, class_embeddings, label_prompts
@@ -27,6 +27,7 @@ UNRELATED = ("a dog barks", "heavy rain falls on a roof", "a violin plays", "an 
 COLLAPSED = 0.98
 
 Sound = str | Path | bytes | np.ndarray
+EXPECTED = {"sounds": "a path, bytes or an array", "texts": "a str", "labels": "a str"}
 
 
 class LoadedModel:
@@ -54,7 +55,7 @@ class LoadedModel:
         self.config.compute_dtype = dtype
         if dtype != "bfloat16" or jax.default_backend() != "gpu":
             self.config.attention = "xla"  # the fused kernel is for bfloat16 on a GPU alone
-        self.name, self.step = model.name, model.step
+        self.name, self.step, self._written_space = model.name, model.step, model.space
         mesh = mesh_at_hand(self.config)
         self.variables = model.variables(mesh)
         self.tokenizer = model.tokenizer
@@ -90,8 +91,15 @@ class LoadedModel:
 
     @cached_property
     def space(self) -> str:
-        """Id of the space of its vectors: vectors of other ids cannot be compared with them."""
-        return space_id(self.variables, self.tokenizer, self.config)
+        """Id of the space of its vectors: vectors of other ids cannot be compared with them.
+
+        Raises:
+          RunError: an export's weights or tokenizer are not those that were written.
+        """
+        found = space_id(self.variables, self.tokenizer, self.config)
+        if self._written_space not in (None, found):
+            raise RunError(f"{self.name} is damaged: it is not what was exported; export it again")
+        return found
 
     def encode_audio(self, sounds: Sequence[Sound], rate: int = SAMPLE_RATE) -> np.ndarray:
         """Unit rows, float32 `[sounds, dim]`.
@@ -106,6 +114,7 @@ class LoadedModel:
         Raises:
           DataError: a sound cannot be used; it says which, and why.
         """
+        sounds = _listed(sounds, "sounds", Sound)
         owner: list[int] = []
 
         def windows() -> Iterator[np.ndarray]:
@@ -125,7 +134,7 @@ class LoadedModel:
 
     def encode_windows(self, windows: Iterable[np.ndarray]) -> np.ndarray:
         """Unit rows `[windows, dim]` of mono sounds at 16 kHz, none longer than `seconds`."""
-        return self._embedder.windows(self.variables, windows)
+        return self._checked(self._embedder.windows(self.variables, windows))
 
     def encode_text(self, texts: Sequence[str], language: str | None = None) -> np.ndarray:
         """Unit rows, float32 `[texts, dim]`.
@@ -142,18 +151,17 @@ class LoadedModel:
           ConfigError: it knows no such language.
           DataError: a sentence holds no words, or is above 10,000 letters.
         """
+        texts = _listed(texts, "texts", str)
         language = language or self.languages[0]
         check_languages([language], self.config.text.vocab_size)
         if language not in self.languages:
             warnings.warn(f"{self.name} was not trained on {language}", stacklevel=2)
         most = self.config.text.max_tokens - 2
         for text in texts:
-            pieces = self._pieces_of(text)
-            if not pieces:
-                raise DataError(
-                    f"a text of {len(text):,} letters cannot be embedded; expected words, of at "
-                    f"most {LONGEST_TEXT:,} letters"
-                )
+            if len(text) > LONGEST_TEXT:
+                raise DataError(f"a text has {len(text):,} letters; expected {LONGEST_TEXT:,}")
+            if not (pieces := self._pieces_of(text)):
+                raise DataError(f"the text {text[:40]!r} holds no words that can be read")
             if len(pieces) > most:
                 warnings.warn(
                     f"{text[:40]!r} is longer than the model reads; its end is left out",
@@ -161,7 +169,12 @@ class LoadedModel:
                 )
         if not len(texts):
             return np.zeros((0, self.dim), np.float32)
-        return self._embedder.text(self.variables, texts, language)
+        return self._checked(self._embedder.text(self.variables, texts, language))
+
+    def _checked(self, embedded: np.ndarray) -> np.ndarray:
+        if not np.isfinite(embedded).all():
+            raise RunError(f"{self.name} gives NaN: its weights are damaged, or it diverged")
+        return embedded
 
     def _pieces_of(self, text: str) -> list[int]:
         """Of the tokenizer; none of what is no text."""
@@ -169,7 +182,7 @@ class LoadedModel:
             text.encode()
         except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
             return []
-        return self.tokenizer.pieces_of(text) if len(text) <= LONGEST_TEXT else []
+        return self.tokenizer.pieces_of(text)
 
     def similarity(self, text: np.ndarray, audio: np.ndarray) -> np.ndarray:
         """Cosines `[texts, sounds]` of what `encode_text` and `encode_audio` gave."""
@@ -243,8 +256,13 @@ class LoadedModel:
         self, labels: Sequence[str], templates: Sequence[str] = PROMPTS
     ) -> np.ndarray:
         """Unit rows `[labels, dim]`, the mean of a label's prompts; raises as `classify`."""
-        if not len(labels) or len(set(labels)) < len(labels):
-            raise DataError(f"{len(labels)} labels were given; expected some, each of them once")
+        labels = _listed(labels, "labels", str)
+        read = [self.tokenizer.normalize(label.replace("_", " ")) for label in labels]
+        twice = next((label for label, as_read in zip(labels, read, strict=True)
+                      if not as_read or read.count(as_read) > 1), None)  # fmt: skip
+        if not labels or twice is not None:
+            fault = f"{twice!r} is read as nothing, or as another" if labels else "there are none"
+            raise DataError(f"the labels cannot be told apart: {fault}; expected each once")
         texts = [text for template in templates for text in label_prompts(labels, template)]
         embedded = self.encode_text(texts, "eng_Latn")
         return class_embeddings(embedded.reshape(len(templates), len(labels), -1))
@@ -259,3 +277,14 @@ class LoadedModel:
                 "training has collapsed, or has hardly begun",
                 stacklevel=2,
             )
+
+
+def _listed(given, name: str, kind) -> list:
+    """What was given as a list; a lone one, or one of another type, is told."""
+    if isinstance(given, str | bytes | Path) or (isinstance(given, np.ndarray) and kind is Sound):
+        raise DataError(f"{name} is one {type(given).__name__}; expected a list of {name}")
+    given = list(given)
+    for place, one in enumerate(given):
+        if not isinstance(one, kind):
+            raise DataError(f"{name}[{place}] is a {type(one).__name__}; expected {EXPECTED[name]}")
+    return given

@@ -18,6 +18,8 @@ from supclap_jax.runs.run import Run, data_facts
 from supclap_jax.runs.states import init_states, variables_of
 from supclap_jax.runs.tokenizer import TOKENIZER, read_tokenizer
 
+HUB = "hf://"
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -30,6 +32,7 @@ class Model:
       tokenizer: of its captions.
       variables: reads its weights, as `DualEncoder.apply` takes them, onto a mesh.
       check: raises DataError where clips of a split are not those that its run began with.
+      space: id that an export says it is of.
       training: folders of the data sets that it was trained on, where that is known.
     """
 
@@ -40,6 +43,7 @@ class Model:
     variables: Callable[[Mesh], dict]
     check: Callable[[str, Clips], None] = lambda split, clips: None
     training: tuple[Path, ...] = ()
+    space: str | None = None
 
 
 def find_model(path: Path, step: int | None = None) -> Model:
@@ -54,8 +58,9 @@ def find_model(path: Path, step: int | None = None) -> Model:
       ConfigError: an export has one step alone, and this is another; or as `model_of_run`.
     """
     if path.parts[:1] == ("hf:",):
-        names = (WEIGHTS, TOKENIZER, CONFIG)
-        path = [find(f"hf://{'/'.join(path.parts[1:])}/{name}") for name in names][-1].parent
+        name = HUB + "/".join(path.parts[1:])
+        folder = [find(f"{name}/{file}") for file in (WEIGHTS, TOKENIZER, CONFIG)][-1].parent
+        return dataclasses.replace(_exported(folder, step), name=name)
     if (path / WEIGHTS).is_file():
         return _exported(path, step)
     if (path / FACTS).is_file():
@@ -122,14 +127,14 @@ def initial_model(name: str, config: ConfigDict) -> Model:
 
 def _exported(path: Path, step: int | None) -> Model:
     config = stored.load(path / CONFIG)
-    known, variables = read_weights(path, config)
+    known, space, variables = read_weights(path, config)
     if step not in (None, known):
         raise ConfigError(f"{path} is an export of step {known}, and has no step {step}")
     try:
         tokenizer = Tokenizer((path / TOKENIZER).read_bytes(), config.text.vocab_size)
     except (OSError, RuntimeError) as error:
         raise RunError(f"{path / TOKENIZER} cannot be read; export the model again") from error
-    return Model(str(path), config, known, tokenizer, variables)
+    return Model(str(path), config, known, tokenizer, variables, space=space)
 
 
 def _initial(config: ConfigDict, mesh: Mesh) -> dict:

@@ -1,12 +1,14 @@
 """Writes a trained model into a folder of its own, to use it elsewhere."""
 
 import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from supclap_jax.config import stored
 from supclap_jax.console import console, working
 from supclap_jax.errors import ConfigError
+from supclap_jax.files import is_unfinished
 from supclap_jax.inference.loaded_model import LoadedModel
 from supclap_jax.inference.model import find_model
 from supclap_jax.inference.model_card import model_card
@@ -21,7 +23,9 @@ EVALUATION = "evaluation.json"
 
 
 def export(path: Path, out: Path, step: int | None = None, kind: str = "safetensors") -> None:
-    """Writes weights or programs, with config, tokenizer and a model card, whole or not at all.
+    """Writes weights or programs, with config, tokenizer and a model card.
+
+    A kill leaves a hidden folder in `out`, which the next call removes.
 
     The parameters are those that evaluation uses: averaged ones where `evaluate.ema`.
 
@@ -35,7 +39,7 @@ def export(path: Path, out: Path, step: int | None = None, kind: str = "safetens
       ConfigError: `out` holds something, or the model cannot be written so.
       RunError: as `find_model`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not is_unfinished(x) for x in out.iterdir())):
         raise ConfigError(f"{out} is not an empty folder; choose another --out")
     with working(f"reading {path}"):
         found = find_model(path, step)
@@ -48,35 +52,44 @@ def export(path: Path, out: Path, step: int | None = None, kind: str = "safetens
         **{name: value for name, value in provenance(found.config).items() if value},
     }
     tokens = language_ids(found.config.text.vocab_size)
-    card = model_card(
-        model, kind, {name: tokens[name] for name in model.languages}, _evaluation(path, model.step)
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        working("writing"),
-        TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as unfinished,
-    ):
-        folder = Path(unfinished) / "whole"
-        folder.mkdir()
-        (folder / CONFIG).write_text(stored.to_json(found.config))
-        (folder / TOKENIZER).write_bytes(found.tokenizer.serialized)
-        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        (folder / "README.md").write_text(card)
-        if kind == "safetensors":
-            metadata = {name: str(value) for name, value in facts.items()}
-            write_weights(model.variables, folder / WEIGHTS, metadata)
-        elif kind == "stablehlo":
-            write_stablehlo(model, folder)
-        else:
-            write_onnx(model, folder)
-        folder.replace(out)
+    of_languages = {name: tokens[name] for name in model.languages}
+    card = model_card(model, kind, of_languages, _recall(path, model.step))
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in out.iterdir():
+        shutil.rmtree(left_by_a_kill)
+    try:
+        with working("writing"), TemporaryDirectory(prefix=".", suffix=".part", dir=out) as part:
+            folder = Path(part)
+            (folder / CONFIG).write_text(stored.to_json(found.config))
+            (folder / TOKENIZER).write_bytes(found.tokenizer.serialized)
+            (folder / "README.md").write_text(card)
+            (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+            if kind == "safetensors":
+                metadata = {name: str(value) for name, value in facts.items()}
+                write_weights(model.variables, folder / WEIGHTS, metadata)
+            elif kind == "stablehlo":
+                write_stablehlo(model, folder)
+            else:
+                write_onnx(model, folder)
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == FACTS):
+                file.replace(out / file.name)
+    except BaseException:
+        if is_new:
+            out.rmdir()
+        raise
     console.print(f"Written: {out}, checkpoint of step {model.step}", soft_wrap=True)
 
 
-def _evaluation(path: Path, step: int) -> dict | None:
-    """The run's results on the test split, where they are of this step."""
+def _recall(path: Path, step: int) -> dict[str, dict[str, float]] | None:
+    """R@1 on the test split by direction, with its interval, where the run's results are of it."""
     try:
         found = json.loads((path / EVALUATION).read_text())
-        return found if found["step"] == step and found["retrieval"] else None
-    except (OSError, ValueError, KeyError):
+        if (found["step"], found["made_by"]["split"]) != (step, "test"):
+            return None
+        return {
+            direction: {name: float(of["R@1"][name]) for name in ("value", "low", "high")}
+            for direction, of in found["retrieval"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or no results
         return None

@@ -19,15 +19,16 @@ CONFIG = "config.json"
 FACTS = "export.json"  # format, space, step, and what made them
 
 
-def read_weights(path: Path, config: ConfigDict) -> tuple[int, Callable[[Mesh], dict]]:
-    """The step of an export, and a function that reads its variables onto a mesh.
+def read_weights(path: Path, config: ConfigDict) -> tuple[int, str | None, Callable[[Mesh], dict]]:
+    """Step and space of an export, and a function that reads its variables onto a mesh.
 
     Raises:
       RunError: it cannot be read, or is not of this config; of the function likewise.
     """
     try:
         with safe_open(path / WEIGHTS, "numpy") as file:
-            step = int((file.metadata() or {})["step"])
+            metadata = file.metadata() or {}
+            step, space = int(metadata["step"]), metadata.get("space")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(
             f"{path / WEIGHTS} is not a whole export ({error}); export the model again"
@@ -53,7 +54,7 @@ def read_weights(path: Path, config: ConfigDict) -> tuple[int, Callable[[Mesh], 
         }
         return {"params": {}, "batch_stats": {}} | unflatten_dict(values, sep="/")
 
-    return step, read
+    return step, space, read
 
 
 def write_weights(variables: dict, path: Path, metadata: dict[str, str]) -> None:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from supclap_jax.errors import ConfigError
+from supclap_jax.errors import ConfigError, RunError, UserError
 from supclap_jax.inference import load
 from supclap_jax.inference.loaded_model import LoadedModel, Sound
 from supclap_jax.inference.sound_index import SoundIndex
 
-BLOCK = 16_384  # rows that a thread makes float32 at a time
+BLOCK, THREADS = 8_192, 8  # rows that a thread makes float32 at a time; threads at most
+FEW = 32  # for so many it is quicker to count than to sort
 
 
 class Hit(NamedTuple):
@@ -40,7 +41,14 @@ def model_of(index: SoundIndex, path: Path | None = None) -> LoadedModel:
       RunError: it cannot be read.
     """
     made_with = index.description
-    model = load(path or made_with["model"], made_with["step"])
+    try:
+        model = load(path or made_with["model"], made_with["step"])
+    except UserError as error:
+        if path is None:
+            raise RunError(
+                f"the model of {index.folder} cannot be read: {error}. Give where it is as --model"
+            ) from error
+        model = load(path)  # of another step, it seems
     if model.space != made_with["space"]:
         raise ConfigError(
             f"{index.folder} holds vectors of space {made_with['space']} ({made_with['model']}), "
@@ -92,19 +100,30 @@ def search(index: SoundIndex, query: np.ndarray, count: int) -> list[Hit]:
       DataError: as `SoundIndex.vectors`.
     """
     cosines = similarities(index.vectors(), query)
-    numbers = np.argsort(-cosines, kind="stable")[:count]
-    return hits(index, numbers, cosines[numbers], np.sort(cosines))
+    count = min(count, len(cosines))
+    least = np.partition(cosines, -count)[-count]
+    numbers = np.flatnonzero(cosines >= least)
+    numbers = numbers[np.argsort(-cosines[numbers], kind="stable")][:count]
+    return hits(index, numbers, cosines[numbers], cosines)
 
 
 def hits(
-    index: SoundIndex, numbers: np.ndarray, cosines: np.ndarray, ordered: np.ndarray
+    index: SoundIndex, numbers: np.ndarray, cosines: np.ndarray, others: np.ndarray
 ) -> list[Hit]:
-    """Rows of the index by number, with their cosines; `ordered` are those of all, or a sample."""
-    below = np.searchsorted(ordered, cosines, side="left")
+    """Rows of the index by number, with their cosines; `others` are those of all, or a sample."""
     return [
-        Hit(row["path"], row["start"], row["end"], float(cosine), 100 * float(less) / len(ordered))
-        for row, cosine, less in zip(index.rows(numbers), cosines, below, strict=True)
+        Hit(row["path"], row["start"], row["end"], float(cosine), 100 * float(share))
+        for row, cosine, share in zip(
+            index.rows(numbers), cosines, shares_below(cosines, others), strict=True
+        )
     ]
+
+
+def shares_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of `others` `[rows]` that is less than each of a few, or many, `values` `[count]`."""
+    if len(values) <= FEW:
+        return np.array([np.count_nonzero(others < value) for value in values]) / len(others)
+    return np.searchsorted(np.sort(others), values, side="left") / len(others)
 
 
 def similarities(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -115,6 +134,6 @@ def similarities(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
         block = vectors[begin : begin + BLOCK]
         cosines[begin : begin + len(block)] = block.astype(np.float32) @ query
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count(), THREADS)) as pool:
         list(pool.map(compute, range(0, len(vectors), BLOCK)))
     return cosines

@@ -5,12 +5,11 @@ made anew where the vectors have changed.
 """
 
 import json
-from pathlib import Path
+import warnings
 
 import numpy as np
-from rich.progress import track
 
-from supclap_jax.console import console
+from supclap_jax.console import progress_bar
 from supclap_jax.files import replacing, write_whole
 from supclap_jax.inference.nearest import Hit, hits, similarities
 from supclap_jax.inference.sound_index import MADE_OF, SoundIndex
@@ -20,6 +19,7 @@ BLOCK = 4_096  # vectors that are added at a time
 SEARCHED = 128  # candidates that a search keeps
 QUERIES, TOP = 100, 10  # of the recall
 SAMPLE = 10_000  # rows that percentiles are of
+ROUNDING = 1e-6  # by which a row's cosine may differ in another product
 
 
 class NeighbourGraph:
@@ -41,23 +41,11 @@ class NeighbourGraph:
         self._index = index
         self._vectors = index.vectors()
         self._graph = Index(ndim=index.dim, metric="ip", dtype="bf16", expansion_search=SEARCHED)
-        path = index.folder / GRAPH
         made_of = (index.folder / MADE_OF).read_text()
-        known = _read(index.folder / GRAPH_OF)
-        if known.get("made_of") == made_of and known.get("bytes") == _size(path):
-            self._graph.view(str(path))
-            self._graph.expansion_search = SEARCHED
-            self.recall = known["recall"]
-            return
-        blocks = range(0, len(self._vectors), BLOCK)
-        for begin in track(blocks, "making the graph", console=console, transient=True):
-            block = self._vectors[begin : begin + BLOCK].astype(np.float32)
-            self._graph.add(np.arange(begin, begin + len(block)), block)
-        self.recall = self._measured()
-        with replacing(path) as unfinished:
-            self._graph.save(str(unfinished))
-        known = {"made_of": made_of, "bytes": _size(path), "recall": self.recall}
-        write_whole(index.folder / GRAPH_OF, json.dumps(known) + "\n")
+        recall = self._kept(made_of)
+        if recall is None:
+            recall = self._made(made_of)
+        self.recall = recall
 
     def search(self, query: np.ndarray, count: int) -> list[Hit]:
         """As `nearest.search`, but that it misses some; percentiles are of 10,000 rows.
@@ -70,31 +58,56 @@ class NeighbourGraph:
         cosines = self._vectors[numbers].astype(np.float32) @ query
         order = np.argsort(-cosines, kind="stable")
         step = max(len(self._vectors) // SAMPLE, 1)
-        sample = np.sort(self._vectors[::step].astype(np.float32) @ query)
-        return hits(self._index, numbers[order], cosines[order], sample)
+        sample = self._vectors[::step].astype(np.float32) @ query
+        return hits(self._index, numbers[order], cosines[order], sample + ROUNDING)
 
     def nearest(self, query: np.ndarray, count: int) -> np.ndarray:
         """Numbers of rows, int64 `[count]`, the nearest first."""
+        count = min(count, len(self._vectors))
         return self._graph.search(query, count).keys.astype(np.int64)
 
-    def _measured(self) -> float:
-        rng = np.random.default_rng(0)
-        top = min(TOP, len(self._vectors))
-        found = 0
-        for _ in range(QUERIES):
-            pair = np.sort(rng.integers(len(self._vectors), size=2))
-            query = self._vectors[pair].astype(np.float32).sum(axis=0)
-            exact = np.argpartition(-similarities(self._vectors, query), top - 1)[:top]
-            found += len(set(exact) & set(self.nearest(query, top)))
-        return found / (QUERIES * top)
+    def _kept(self, made_of: str) -> float | None:
+        """The recall of the graph in the folder, which is taken if it is whole and of these."""
+        folder = self._index.folder
+        try:
+            known = json.loads((folder / GRAPH_OF).read_text())
+            if (known["made_of"], known["bytes"]) != (made_of, (folder / GRAPH).stat().st_size):
+                return None
+            self._graph.view(str(folder / GRAPH))
+            is_whole = (len(self._graph), self._graph.ndim) == self._vectors.shape
+            self._graph.expansion_search = SEARCHED
+            return float(known["recall"]) if is_whole else None
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # damaged, or none
+            return None
 
-
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    def _made(self, made_of: str) -> float:
+        """The recall of a new graph, which is kept where that is allowed."""
+        self._graph.reset()
+        rows, folder = len(self._vectors), self._index.folder
+        with progress_bar() as bar:
+            task = bar.add_task("making the graph", total=rows)
+            for begin in range(0, rows, BLOCK):
+                block = self._vectors[begin : begin + BLOCK].astype(np.float32)
+                self._graph.add(np.arange(begin, begin + len(block)), block)
+                bar.advance(task, len(block))
+            task = bar.add_task("measuring its recall", total=QUERIES)
+            rng, top, found = np.random.default_rng(0), min(TOP, rows), 0
+            for _ in range(QUERIES):
+                pair = np.sort(rng.integers(rows, size=2))
+                query = self._vectors[pair].astype(np.float32).sum(axis=0)
+                exact = np.argpartition(-similarities(self._vectors, query), top - 1)[:top]
+                found += len(set(exact) & set(self.nearest(query, top)))
+                bar.advance(task)
+        recall = found / (QUERIES * top)
+        try:
+            with replacing(folder / GRAPH) as unfinished:
+                self._graph.save(str(unfinished))
+            size = (folder / GRAPH).stat().st_size
+            known = {"made_of": made_of, "bytes": size, "recall": recall}
+            write_whole(folder / GRAPH_OF, json.dumps(known) + "\n")
+        except OSError as error:
+            warnings.warn(
+                f"the graph cannot be kept in {folder} ({error.strerror}); it will be made again",
+                stacklevel=4,
+            )
+        return recall

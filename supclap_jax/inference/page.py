@@ -1,15 +1,16 @@
 """A page on this machine to search an index by words or by a sound, and to hear what is found."""
 
 import base64
+import errno
 import html
-import os
+import socket
 from pathlib import Path
 
-# Before Gradio is imported: it would tell its makers of each start.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+from supclap_jax.inference.page_environment import ADDRESS, UPLOADS  # before Gradio, isort: skip
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.errors import ConfigError, DataError, UserError
@@ -18,9 +19,10 @@ from supclap_jax.inference.loaded_model import LoadedModel
 from supclap_jax.inference.nearest import Hit, query_vector, search
 from supclap_jax.inference.sound_index import SoundIndex
 
-ADDRESS = "127.0.0.1"
+HOSTS = (ADDRESS, "localhost")  # that a browser may have asked for, or a page elsewhere asks us
 FOUND = 8
 TAGS = 5
+ONE_BY_ONE = {"concurrency_id": "search", "concurrency_limit": 1}
 STYLE = """
 .hit {display: grid; gap: .3rem; min-width: 0}
 .hit img {width: 100%; height: 64px; object-fit: fill; border-radius: 4px}
@@ -38,7 +40,7 @@ REMEMBER = """(query, language) => {
 def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) -> gr.Blocks:
     """The page.
 
-    Sounds and pictures are part of what a search answers: no file is served, whatever its path.
+    Sounds and pictures are part of what a search answers; no file is served but dropped ones.
 
     Args:
       model: of the index's space.
@@ -73,12 +75,15 @@ def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) ->
         asked = request.query_params
         if "q" not in asked:
             return gr.skip(), gr.skip(), gr.skip()
-        language = asked.get("language")
-        language = language if language in model.languages else model.languages[0]
+        language = asked.get("language", model.languages[0])
+        if language not in model.languages:
+            told = f"<p>The model was not trained on {html.escape(language)}.</p>"
+            return asked["q"], model.languages[0], told
         return asked["q"], language, by_words(asked["q"], language)
 
     with gr.Blocks(title="Sounds", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.Markdown(f"# {len(index.vectors()):,} sounds of {html.escape(index.folder.name)}")
+        rows = "windows" if index.description["windows"] else "sounds"
+        gr.Markdown(f"# {len(index.vectors()):,} {rows}")
         with gr.Tab("Words"):
             with gr.Row():
                 query = gr.Textbox(
@@ -88,6 +93,7 @@ def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) ->
                 language = gr.Dropdown(
                     list(model.languages), value=model.languages[0], label="Language", scale=1
                 )
+            button = gr.Button("Search", variant="primary")
             found = gr.HTML(elem_id="found")
         with gr.Tab("A sound"):
             given = gr.Audio(
@@ -96,12 +102,12 @@ def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) ->
             )  # fmt: skip
             tags = gr.Label(num_top_classes=TAGS, label="Tags", elem_id="tags")
             alike = gr.HTML(elem_id="alike")
-        for asked in (query.submit, language.change):
-            asked(by_words, [query, language], found).then(
+        for asked in (query.submit, button.click, language.input):
+            asked(by_words, [query, language], found, **ONE_BY_ONE).then(
                 None, [query, language], None, js=REMEMBER
             )
-        given.change(by_sound, given, [tags, alike])
-        page.load(opened, None, [query, language, found])
+        given.change(by_sound, given, [tags, alike], **ONE_BY_ONE)
+        page.load(opened, None, [query, language, found], **ONE_BY_ONE)
     return page
 
 
@@ -115,23 +121,47 @@ def serve(page: gr.Blocks, port: int) -> str:
     Raises:
       ConfigError: the port is taken.
     """
-    font = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    try:
-        _, address, _ = page.launch(
-            server_name=ADDRESS,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            theme=font,
-            css=STYLE,
-            footer_links=[],
-            max_file_size="200mb",
-            ssr_mode=False,
-        )
-    except OSError as error:
-        raise ConfigError(f"port {port} of {ADDRESS} is taken; choose another --port") from error
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((ADDRESS, port))
+        except OSError as error:
+            why = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
+            raise ConfigError(f"port {port} of {ADDRESS} {why}; choose another --port") from error
+    _, address, _ = page.launch(
+        server_name=ADDRESS,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css=STYLE,
+        footer_links=[],
+        max_file_size="200mb",
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        app_kwargs={"middleware": [Middleware(OnlyHere)]},
+    )
     return address
+
+
+class OnlyHere:
+    """Refuses other hosts' names, and Gradio's ways to files but sounds that were dropped here."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        before, found, path = scope.get("path", "").partition("file=")
+        headers = dict(scope.get("headers", ()))
+        host = headers.get(b"host", b"").decode("latin-1").partition(":")[0]
+        is_file = found and not Path(path).resolve().is_relative_to(UPLOADS)
+        if scope["type"] != "lifespan" and (host not in HOSTS or is_file or "/proxy=" in before):
+            await PlainTextResponse("not served", 403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _listed(hits: list[Hit], sounds: IndexedSounds) -> str:
@@ -144,7 +174,7 @@ def _shown(hit: Hit, sounds: IndexedSounds) -> str:
     facts += f"{hit.percentile:.1f} %"
     try:
         samples = sounds.read(hit)
-    except (BadAudio, DataError) as error:
+    except (BadAudio, DataError, OSError) as error:
         body = f"<small>{html.escape(str(error))}</small>"
     else:
         picture = base64.b64encode(spectrogram(samples)).decode()

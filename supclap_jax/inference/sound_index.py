@@ -24,7 +24,7 @@ from supclap_jax.files import replacing, write_whole
 
 DESCRIPTION, FAILED, LOCK = "index.json", "failed.csv", ".lock"
 VECTORS, MADE_OF = "vectors.npy", "vectors.json"
-NEEDED = {"space", "model", "step", "dim", "dtype"}
+NEEDED = {"space", "model", "step", "dim", "dtype", "source", "digest", "windows"}
 DTYPES = ("float16", "float32")
 # What all vectors of an index have in common.
 SAME = {
@@ -75,6 +75,9 @@ class SoundIndex:
         try:
             self.description = json.loads(path.read_text(encoding="utf-8"))
             self.dim, self.dtype = int(self.description["dim"]), self.description["dtype"]
+            int(self.description["step"])
+            if not all(isinstance(self.description[name], str) for name in ("model", "source")):
+                raise ValueError("its model or source is no path")
             if not self.description.keys() >= NEEDED or self.dtype not in DTYPES:
                 raise ValueError("it lacks what an index says of itself")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -172,8 +175,9 @@ class SoundIndex:
         path, made_of = self.folder / VECTORS, self.folder / MADE_OF
         states = [(shard.name, shard.stat()) for shard in shards]
         now = json.dumps([[name, state.st_size, state.st_mtime_ns] for name, state in states])
-        if not path.is_file() or not made_of.is_file() or made_of.read_text() != now:
-            shape = (sum(self._rows(shards)), self.dim)
+        shape = (sum(self._rows(shards)), self.dim)
+        is_known = made_of.is_file() and made_of.read_text() == now
+        if not is_known or not _is_whole(path, shape, self.dtype):
             header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
             with replacing(path) as unfinished, unfinished.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
@@ -200,7 +204,10 @@ class SoundIndex:
         return [_told(pq.read_metadata, shard).num_rows for shard in shards]
 
     def _vectors_of(self, shard: Path) -> np.ndarray:
-        flat = self._read(shard, ["vector"])["vector"].combine_chunks().flatten()
+        column = self._read(shard, ["vector"])["vector"]
+        if getattr(column.type, "list_size", None) != self.dim:
+            raise DataError(f"{shard} does not hold vectors of {self.dim} numbers; remove it")
+        flat = column.combine_chunks().flatten()
         return flat.to_numpy(zero_copy_only=False).reshape(-1, self.dim)
 
     def _read(self, shard: Path, columns: list[str] | None = None) -> pa.Table:
@@ -211,10 +218,23 @@ class SoundIndex:
             pq.write_table(table, unfinished, use_dictionary=["path"])
 
 
+def _is_whole(path: Path, shape: tuple[int, int], dtype: str) -> bool:
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        return (found.shape, found.dtype) == (shape, np.dtype(dtype))
+    except (OSError, ValueError):  # cut, or none
+        return False
+
+
 def _told(read: Callable, shard: Path, **options):
     """What `read` says of a shard; its damage is an error for people."""
     try:
-        return read(shard, **options)
+        found = read(shard, **options)
+        if isinstance(found, pa.Table):
+            missing = set(options["columns"] or Row._fields) - set(found.column_names)
+            if missing:
+                raise ValueError(f"it has no column {min(missing)!r}")
+        return found
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise DataError(

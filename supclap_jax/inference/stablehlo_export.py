@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import flatbuffers  # noqa: F401  # what `serialize` needs, and says so in the midst of it
 import jax
 from jax import export
 

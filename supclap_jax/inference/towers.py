@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from supclap_jax.data.audio import SAMPLE_RATE
+from supclap_jax.data.audio import MIN_SAMPLES, SAMPLE_RATE
 from supclap_jax.errors import ConfigError
 from supclap_jax.inference.loaded_model import LoadedModel
 
@@ -51,6 +52,7 @@ def towers_of(model: LoadedModel, kind: str) -> tuple[Tower, Tower]:
             )
 
     def audio(waveform: jax.Array, lengths: jax.Array) -> jax.Array:
+        lengths = jnp.maximum(lengths, MIN_SAMPLES)  # as `load` fills up what is shorter
         return model.module.apply(variables, waveform, lengths, method="encode_audio")
 
     def text(tokens: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from supclap_jax.data.clotho import read_clotho
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.inference import load
 from supclap_jax.inference.embedder import Embedder
+from supclap_jax.inference.model_export import export
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
 
@@ -105,9 +106,18 @@ def test_sentences(model):
         french = model.encode_text(texts, language="fra_Latn")
     assert np.abs(french - together).max() > 1e-3
     assert model.encode_text([]).shape == (0, model.dim)
-    for bad in ("", "  ", "?!", "\udce9", "a" * 100_000):
-        with pytest.raises(DataError, match=f"a text of {len(bad):,} letters"):
+    for bad, message in (
+        *((text, "holds no words") for text in ("", "  ", "?!", "\udce9")),
+        ("a" * 100_000, "has 100,000 letters"),
+        (None, r"texts\[1\] is a NoneType; expected a str"),
+    ):
+        with pytest.raises(DataError, match=message):
             model.encode_text(["rain", bad])
+    with pytest.raises(DataError, match="texts is one str; expected a list"):
+        model.encode_text("rain")
+    np.testing.assert_array_equal(
+        model.encode_text(t for t in ["rain"]), model.encode_text(["rain"])
+    )
     with pytest.raises(ConfigError, match="no token for 'tlh_Latn'"):
         model.encode_text(texts, language="tlh_Latn")
 
@@ -124,8 +134,8 @@ def test_classes_are_the_softmax_of_cosines(model):
     np.testing.assert_allclose(of_rows, found, atol=1e-6)
     two = model.classify(sounds, labels, templates=("{}", "the noise of {}"))
     assert np.abs(two - found).max() > 1e-5
-    for bad in ([], ["rain", "rain"]):
-        with pytest.raises(DataError, match="each of them once"):
+    for bad in ([], ["rain", "rain"], ["Rain.", "rain"], ["rain", "..."], "rain"):
+        with pytest.raises(DataError, match=r"cannot be told apart|one str"):
             model.classify(sounds, bad)
 
 
@@ -188,3 +198,38 @@ def test_a_run_with_the_fused_kernel_is_loaded_without_a_gpu(untrained, model, t
     (run / "config.json").write_text(json.dumps(config))
     fused = load(run, step=0)
     np.testing.assert_array_equal(fused.encode_text(["rain"]), model.encode_text(["rain"]))
+
+
+def test_samples_of_another_kind_are_the_same_or_refused(model):
+    sound = np.round(noise(1.0) * 32_767).astype(np.int16)
+    expected = model.encode_audio([sound.astype(np.float32) / 32_768])
+    np.testing.assert_allclose(model.encode_audio([sound]), expected, **CLOSE)
+    np.testing.assert_allclose(
+        model.encode_audio([sound.astype(np.int32) << 16]), expected, **CLOSE
+    )
+    for bad, message in (
+        (sound.astype(np.float32), "samples reach 1.6e"),
+        (np.stack([noise(1.0)] * 2), r"samples are \[2, 16000\]; expected \[frames, channels\]"),
+        (sound.astype(np.uint8), "samples are uint8"),
+        (None, r"sounds\[0\] is a NoneType"),
+        ([0.1, 0.2], r"sounds\[0\] is a list"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model.encode_audio([bad])
+    for bad in ("dog.wav", noise(1.0), b"RIFF"):
+        with pytest.raises(DataError, match="expected a list of sounds"):
+            model.encode_audio(bad)
+
+
+def test_damaged_weights_are_told(model, untrained, tmp_path):
+    broken = load(untrained, step=0)
+    broken.variables["params"]["text_projection"]["Dense_1"]["bias"] += np.nan
+    with pytest.raises(RunError, match="gives NaN"):
+        broken.encode_text(["rain"])
+    out = tmp_path / "exported"
+    export(untrained, out, step=0)
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-5_000] ^= 1
+    (out / "model.safetensors").write_bytes(weights)
+    with pytest.raises(RunError, match="is damaged"):
+        _ = load(out).space

@@ -1,19 +1,21 @@
 """A model in a folder of its own: the same vectors, from weights and from programs."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import sentencepiece
 import yaml
 from huggingface_hub.file_download import repo_folder_name
 
 from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.inference import load
 from supclap_jax.inference import towers as towers_module
+from supclap_jax.inference.model_card import model_card
 from supclap_jax.inference.model_export import export
-from supclap_jax.models.tokens import language_ids
 
 RATE = 16_000
 TEXTS = ["a dog barks", "heavy rain"]
@@ -35,10 +37,13 @@ def model(untrained):
 
 @pytest.fixture(scope="module")
 def given(model):
-    """Three sounds, one of them shorter, as a program takes them, and two sentences."""
+    """Noise, shorter noise, a tone, a click and silence, as a program takes them; two sentences."""
     samples = round(model.seconds * RATE)
-    lengths = np.array([samples, samples, 5_000], np.int32)
-    waveform = np.random.default_rng(0).uniform(-0.5, 0.5, (3, samples)).astype(np.float32)
+    lengths = np.array([samples, 5_000, samples, samples, samples], np.int32)
+    waveform = np.zeros((5, samples), np.float32)
+    waveform[:2] = np.random.default_rng(0).uniform(-0.5, 0.5, (2, samples))
+    waveform[2] = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(samples) / RATE)
+    waveform[3, samples // 2] = 1
     waveform[np.arange(samples) >= lengths[:, None]] = 0
     tokens = [model.tokenizer.encode(text, "eng_Latn", 24) for text in TEXTS]
     return {"waveform": waveform, "lengths": lengths, "tokens": np.stack(tokens)}
@@ -116,8 +121,18 @@ def test_what_cannot_be_written_leaves_nothing(untrained, tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match=r"needs jax2onnx and onnxruntime .*pip install"):
         export(untrained, tmp_path / "programs", step=0, kind="onnx")
     assert not any(tmp_path.iterdir())
+    (tmp_path / "programs" / ".killed.part").mkdir(parents=True)
+    monkeypatch.undo()
+    export(untrained, tmp_path / "programs", step=0)
+    assert not list(tmp_path.rglob(".*"))
 
 
-def test_tokens_of_the_card_are_those_of_the_tokenizer(model):
-    first = int(model.tokenizer.encode("a dog barks", "eng_Latn", 24)[0])
-    assert language_ids(model.config.text.vocab_size)["eng_Latn"] == first
+def test_a_reader_of_the_card_makes_the_same_tokens(model):
+    """By sentencepiece alone, from what the card says."""
+    card = model_card(model, "onnx", {"eng_Latn": 301}, None)
+    shown = re.search(r'So "(.*)" in eng_Latn is ([\d, ]+), filled up', card)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.tokenizer.serialized)
+    text = " ".join(re.sub(r"[^\w\s]", " ", shown[1].lower()).split())
+    ids = [piece + 1 if piece != pieces.unk_id() else 3 for piece in pieces.encode(text)]
+    assert [int(token) for token in shown[2].split(", ")] == [301, *ids[:22], 2]
+    assert "eng_Latn 301" in card

@@ -55,7 +55,7 @@ def test_it_is_kept_until_the_index_changes(index):
     kept = (index.folder / GRAPH).stat().st_mtime_ns
     again = NeighbourGraph(index)
     assert (index.folder / GRAPH).stat().st_mtime_ns == kept
-    assert len(again.search(vectors(1, 3)[0], 5_000)) <= 2_000
+    assert len(again.search(vectors(1, 3)[0], 10**12)) <= 2_000
     index.append(rows(1, 9))
     (query,) = vectors(1, 9)
     assert NeighbourGraph(index).search(query, 1)[0].path == "9/0.wav"
@@ -69,5 +69,9 @@ def test_a_damaged_graph_is_made_anew(index):
     with (index.folder / GRAPH).open("r+b") as file:
         file.truncate(1_000)
     assert NeighbourGraph(index).search(query, 3) == expected
-    (index.folder / "graph.json").write_text("{")
+    size = (index.folder / GRAPH).stat().st_size
+    (index.folder / GRAPH).write_bytes(bytes(size))
     assert NeighbourGraph(index).search(query, 3) == expected
+    for damage in ("{", "[]", "{}"):
+        (index.folder / "graph.json").write_text(damage)
+        assert NeighbourGraph(index).search(query, 3) == expected

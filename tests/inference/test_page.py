@@ -1,5 +1,6 @@
 """The page in a browser: what a person types, sees, hears and drops; and what it does not serve."""
 
+import json
 import shutil
 import socket
 import urllib.error
@@ -14,9 +15,12 @@ from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.sound_events import KINDS
 from supclap_jax.errors import ConfigError, DataError
 from supclap_jax.inference import load
+from supclap_jax.inference.folder_embedder import embed_folder
 from supclap_jax.inference.indexed_sounds import IndexedSounds
-from supclap_jax.inference.nearest import Hit
+from supclap_jax.inference.nearest import Hit, search
+from supclap_jax.inference.page_environment import UPLOADS
 from supclap_jax.inference.sound_index import Row, SoundIndex
+from tests.data import published
 
 pytest.importorskip("gradio")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -105,11 +109,43 @@ def test_a_person_finds_hears_and_drops_sounds(address, clips):
 
 
 def test_no_file_is_served(address, clips, tmp_path):
-    for path in ("/etc/passwd", "../../../../etc/passwd", str(clips.paths[0]), "pyproject.toml"):
-        for form in (f"gradio_api/file={path}", f"file={path}", f"static/{path}", path.lstrip("/")):
+    paths = ("/etc/passwd", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "pyproject.toml",
+             str(clips.paths[0]), f"{UPLOADS}/../../etc/passwd", f"{address}config")  # fmt: skip
+    for path in paths:
+        for form in ("gradio_api/file=", "file=", "gradio_api/proxy=", "proxy=", "static/"):
             with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(address + form, timeout=10)
-            assert refused.value.code in (400, 403, 404), form
+                urllib.request.urlopen(address + form + path, timeout=10)
+            assert refused.value.code in (400, 403, 404), form + path
+
+
+def test_only_this_machine_is_answered(address):
+    """And not a page elsewhere whose name leads here."""
+    for host in ("evil.example:7860", "evil.example", ""):
+        asked = urllib.request.Request(f"{address}config", headers={"Host": host})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked, timeout=10)
+        assert refused.value.code in (400, 403)
+    urllib.request.urlopen(f"{address}config", timeout=10)
+
+
+def test_a_call_with_the_path_of_a_file_does_not_read_it(address, clips):
+    """As a program would call what dropping a sound calls."""
+    given = {"path": str(clips.paths[0]), "meta": {"_type": "gradio.FileData"}}
+    body = json.dumps({"data": [given]}).encode()
+    headers = {"Content-Type": "application/json"}
+    call = urllib.request.Request(f"{address}gradio_api/call/by_sound", body, headers)
+    event = json.load(urllib.request.urlopen(call, timeout=30))["event_id"]
+    answer = f"{address}gradio_api/call/by_sound/{event}"
+    told = urllib.request.urlopen(answer, timeout=30).read().decode()
+    assert "event: error" in told and "audio/flac" not in told
+
+
+def test_names_are_text(index):
+    from supclap_jax.inference.page import _listed
+
+    name = "<img src=x onerror=alert(1)>\n.wav"
+    shown = _listed([Hit(name, 0.0, 1.0, 1.0, 100.0)], IndexedSounds(index))
+    assert "<img src=x" not in shown and "&lt;img src=x" in shown
 
 
 def test_an_index_does_not_lead_out_of_its_folder(index, clips):
@@ -121,6 +157,24 @@ def test_an_index_does_not_lead_out_of_its_folder(index, clips):
     for path in ("../development/development_00000.wav", "/etc/passwd"):
         with pytest.raises(DataError, match="is not in"):
             sounds.read(Hit(path, 0.0, 1.0, 1.0, 100.0))
+    for start, end in ((1.0, 0.5), (-1.0, 1.0), (float("nan"), 1.0)):
+        with pytest.raises(DataError, match="has no part from"):
+            sounds.read(Hit(clips.paths[0].name, start, end, 1.0, 100.0))
+
+
+def test_clips_of_a_prepared_set_are_heard(model, tmp_path):
+    source, prepared, out = published.esc50(tmp_path / "in"), tmp_path / "out", tmp_path / "index"
+    assert main(["prepare", "--format=esc50", f"--source={source}", f"--out={prepared}"]) == 0
+    embed_folder(model, prepared, out)
+    index = SoundIndex(out)
+    (hit,) = search(index, index.vectors()[0].astype(np.float32), 1)
+    assert np.abs(IndexedSounds(index).read(hit)).max() > 0
+    with pytest.raises(DataError, match="no clip"):
+        IndexedSounds(index).read(hit._replace(path="train/none"))
+    description = json.loads((out / "index.json").read_text())
+    (out / "index.json").write_text(json.dumps(description | {"digest": "another"}))
+    with pytest.raises(DataError, match="holds other clips"):
+        IndexedSounds(SoundIndex(out))
 
 
 def test_a_port_that_is_taken(address, model, index, capsys):

@@ -12,10 +12,11 @@ import soundfile
 
 from supclap_jax.cli.main import main
 from supclap_jax.data.sound_windows import read_windows, starts_of
-from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.inference import folder_embedder as embedding
 from supclap_jax.inference import load
-from supclap_jax.inference.nearest import query_vector, search
+from supclap_jax.inference.indexed_sounds import IndexedSounds
+from supclap_jax.inference.nearest import model_of, query_vector, search
 from supclap_jax.inference.sound_index import SoundIndex
 from tests.data import published
 
@@ -254,6 +255,28 @@ def test_damage_of_a_shard_is_told_and_its_advice_works(model, sounds, tmp_path)
     shard.unlink()
     embedding.embed_folder(model, sounds, out)
     assert {path for path, _ in table(out)} == set(FILES)
+    whole = np.array(SoundIndex(out).vectors())
+    (out / "vectors.npy").write_bytes((out / "vectors.npy").read_bytes()[:-20])
+    np.testing.assert_array_equal(SoundIndex(out).vectors(), whole)
+    (shard,) = SoundIndex(out).shards
+    pq.write_table(pq.read_table(shard).drop_columns(["start"]), shard)
+    with pytest.raises(DataError, match=r"cannot be read .*start"):
+        search(SoundIndex(out), whole[0].astype(np.float32), 1)
+
+
+def test_the_index_is_searched_with_the_model_elsewhere(model, untrained, sounds, tmp_path):
+    out, moved = tmp_path / "index", tmp_path / "moved"
+    shutil.copytree(untrained, moved)
+    embedding.embed_folder(load(moved, step=0), sounds, out)
+    shutil.rmtree(moved)
+    with pytest.raises(RunError, match=r"the model of .*index cannot be read.*as --model"):
+        model_of(SoundIndex(out))
+    assert model_of(SoundIndex(out), untrained).space == model.space
+    os.symlink(sounds / "a.wav", tmp_path / "link.wav")
+    embedding.embed_folder(model, tmp_path / "link.wav", tmp_path / "of_link")
+    index = SoundIndex(tmp_path / "of_link")
+    (hit,) = search(index, index.vectors()[0].astype(np.float32), 1)
+    assert len(IndexedSounds(index).read(hit)) == RATE // 2
 
 
 def test_nothing_to_embed_is_said(model, tmp_path):
@@ -304,8 +327,11 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
     files = [str(sounds / name) for name in FILES]
     classify = ["classify", f"--model={run}", "--step=0", f"--labels={labels}"]
     assert main([*classify, f"--json={found}", *files]) == 0
-    shares = json.loads(found.read_text())
-    assert list(shares) == files
+    (sounds / "text.wav").write_text("no sound")
+    assert main([*classify, f"--json={found}", *files, str(sounds / "text.wav")]) == 0
+    assert "text.wav cannot be used" in capsys.readouterr().out
+    shares = json.loads(found.read_text())["shares"]
+    assert list(shares) == files and len(json.loads(found.read_text())["failed"]) == 1
     assert all(sum(row.values()) == pytest.approx(1) for row in shares.values())
     figure = tmp_path / "over_time.png"
     assert main([*classify, f"--json={found}", f"--over-time={figure}", files[0]]) == 0
@@ -315,7 +341,8 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
     for command, message in (
         (["search", f"--index={tmp_path}", "rain"], "is no index of sounds"),
         (["search", f"--index={out}"], "a search needs words or a sound"),
-        (["search", f"--index={out}", ""], "a text of 0 letters"),
+        (["search", f"--index={out}", ""], "the text '' holds no words"),
+        (["search", f"--index={out}", "x" * 10_001], "a text has 10,001 letters"),
         (["search", f"--index={out}", "x", "--language=xx"], "no token for 'xx'"),
         (["search", f"--index={out}", "x", "--text-weight=2"], "expected 0 to 1"),
         (["search", f"--index={out}", "x", f"--json={tmp_path}/no/x"], "existing folder"),
@@ -326,8 +353,8 @@ def test_the_commands(untrained, sounds, soundscape, tmp_path, capsys):
         ([*classify, str(tmp_path)], "it is not a file"),
         ([*embed, "--hop=99"], "--hop is 99; expected 0.15 to 1 seconds"),
         ([*embed, "--window=0.5", "--hop=0.8"], "--hop is 0.8; expected 0.15 to 0.5 seconds"),
-        (["search", f"--index={out}", "caf\udce9"], "a text of 4 letters cannot be embedded"),
-        (["search", f"--index={out}", "?!"], "a text of 2 letters cannot be embedded"),
+        (["search", f"--index={out}", "caf\udce9"], r"the text 'caf\udce9' holds no words"),
+        (["search", f"--index={out}", "?!"], "the text '?!' holds no words"),
         ([*embed, "--workers=0"], "--workers is 0"),
         ([*embed[:3], f"--source={tmp_path}/none", embed[4]], "no file or folder"),
         (["embed", f"--model={sounds}", *embed[3:]], "neither a run nor"),
