@@ -40,6 +40,8 @@ class NeighbourGraph:
 
         self._index = index
         self._vectors = index.vectors()
+        step = max(len(self._vectors) // SAMPLE, 1)
+        self._sample = self._vectors[::step].astype(np.float32)
         self._graph = Index(ndim=index.dim, metric="ip", dtype="bf16", expansion_search=SEARCHED)
         made_of = (index.folder / MADE_OF).read_text()
         recall = self._kept(made_of)
@@ -57,8 +59,7 @@ class NeighbourGraph:
         numbers = self.nearest(query, count)
         cosines = self._vectors[numbers].astype(np.float32) @ query
         order = np.argsort(-cosines, kind="stable")
-        step = max(len(self._vectors) // SAMPLE, 1)
-        sample = self._vectors[::step].astype(np.float32) @ query
+        sample = self._sample @ query
         return hits(self._index, numbers[order], cosines[order], sample + ROUNDING)
 
     def nearest(self, query: np.ndarray, count: int) -> np.ndarray:

@@ -71,6 +71,7 @@ class SoundIndex:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._now, self._ends, self._tables = "", np.zeros(0), {}  # what `vectors` last saw
         path = folder / DESCRIPTION
         try:
             self.description = json.loads(path.read_text(encoding="utf-8"))
@@ -169,13 +170,16 @@ class SoundIndex:
         Raises:
           DataError: there are none, or a shard is damaged.
         """
-        shards = self._searched = self.shards
+        shards = self.shards
         if not shards:
             raise DataError(f"{self.folder} holds no vectors yet; go on with 'supclap embed'")
         path, made_of = self.folder / VECTORS, self.folder / MADE_OF
         states = [(shard.name, shard.stat()) for shard in shards]
         now = json.dumps([[name, state.st_size, state.st_mtime_ns] for name, state in states])
-        shape = (sum(self._rows(shards)), self.dim)
+        if now != self._now:
+            counts = [_told(pq.read_metadata, shard).num_rows for shard in shards]
+            self._now, self._ends, self._tables = now, np.cumsum(counts), {}
+        shape = (int(self._ends[-1]), self.dim)
         is_known = made_of.is_file() and made_of.read_text() == now
         if not is_known or not _is_whole(path, shape, self.dtype):
             header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
@@ -188,20 +192,16 @@ class SoundIndex:
 
     def rows(self, numbers: np.ndarray) -> list[dict]:
         """Path, start, end and duration of rows of `vectors` by number, in the order given."""
-        ends = np.cumsum(self._rows(self._searched))
-        tables: dict[int, dict] = {}
         found = []
         for number in numbers:
-            place = int(np.searchsorted(ends, number, side="right"))
-            if place not in tables:
+            place = int(np.searchsorted(self._ends, number, side="right"))
+            if place not in self._tables:
+                name, *_ = json.loads(self._now)[place]
                 columns = ["path", "start", "end", "duration"]
-                tables[place] = self._read(self._searched[place], columns).to_pydict()
-            row = int(number - (ends[place - 1] if place else 0))
-            found.append({name: values[row] for name, values in tables[place].items()})
+                self._tables[place] = self._read(self.folder / name, columns)
+            row = int(number - (self._ends[place - 1] if place else 0))
+            found += self._tables[place].slice(row, 1).to_pylist()
         return found
-
-    def _rows(self, shards: list[Path]) -> list[int]:
-        return [_told(pq.read_metadata, shard).num_rows for shard in shards]
 
     def _vectors_of(self, shard: Path) -> np.ndarray:
         column = self._read(shard, ["vector"])["vector"]

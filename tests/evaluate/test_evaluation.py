@@ -249,7 +249,7 @@ def test_an_export_is_evaluated_as_its_run(evaluate, runs, tmp_path, capsys):
     folder = tmp_path / "exported"
     assert main(["export", f"--model={runs / '1'}", f"--out={folder}"]) == 0
     assert {path.name for path in folder.iterdir()} == {
-        *("model.safetensors", "config.json", "tokenizer.model")
+        *("model.safetensors", "config.json", "tokenizer.model", "export.json", "README.md")
     }
     before = contents(runs)
     code, _ = evaluate(f"--per-clip={tmp_path / 'a.csv'}")
