@@ -76,7 +76,7 @@ def export(path: Path, out: Path, step: int | None = None, kind: str = "safetens
                 file.replace(out / file.name)
     except BaseException:
         if is_new:
-            out.rmdir()
+            shutil.rmtree(out)
         raise
     console.print(f"Written: {out}, checkpoint of step {model.step}", soft_wrap=True)
 
