@@ -32,10 +32,12 @@ def run(options: argparse.Namespace) -> None:
 
     with working(f"compiling for {options.topology}; minutes for a large slice"):
         result = plan(config, options.topology, options.search)
+    devices = result["devices"]
+    devices = "" if devices == result["chips"] else f", {devices:,} devices"
     parts = f" in microbatches of {config.microbatch_size:,}" if config.microbatch_size else ""
     console.print(
-        f"{options.config}, batch {config.batch_size:,}{parts}, on {result['chips']} chips of "
-        f"{options.topology}; compiled in {result['compile_seconds']:.0f} s.",
+        f"{options.config}, batch {config.batch_size:,}{parts}, on {result['chips']:,} chips of "
+        f"{options.topology}{devices}; compiled in {result['compile_seconds']:.0f} s.",
         soft_wrap=True,
     )
     for table in tables(result):

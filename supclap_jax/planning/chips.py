@@ -1,10 +1,11 @@
-"""What one chip of each TPU generation can do.
+"""What one device of each TPU generation can do: a chip, or half of one.
 
 Rates are from Google's system architecture pages, https://docs.cloud.google.com/tpu/docs/v4, /v5e,
-/v5p and /v6e. Their interconnect counts both directions ("bidirectional"), half of which a chip can
-send. They give none for v4: its six links of 50 GB/s each way are from Jouppi et al. (2023),
-arXiv:2304.01433. Of the 32, 16, 95 and 32 GiB on those pages a program can use what the compiler in
-libtpu 0.0.42.1 says when a program needs more.
+/v5p, /v6e and /tpu7x. A chip of tpu7x is two devices, of which each has half. Their interconnect
+counts both directions ("bidirectional"), half of which a chip can send. They give none for v4: its
+six links of 50 GB/s each way are from Jouppi et al. (2023), arXiv:2304.01433. Of the 32, 16, 95, 32
+and 192 GiB on those pages a program can use what the compiler of libtpu 0.0.42.1 says when one
+needs more.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """A TPU chip.
+    """A TPU chip, or one device of it.
 
     Attributes:
       flops: peak bfloat16 operations per second; a multiplication with an addition is two.
@@ -22,6 +23,7 @@ class Chip:
       hbm_rate: bytes per second read and written together.
       ici_rate: bytes per second sent to other chips, over all links.
       options: of a topology, to have one device a chip.
+      a_chip: so many of these are.
     """
 
     flops: float
@@ -29,6 +31,7 @@ class Chip:
     hbm_rate: float
     ici_rate: float
     options: dict[str, str] = field(default_factory=dict)
+    a_chip: int = 1
 
 
 CHIPS = {
@@ -36,4 +39,5 @@ CHIPS = {
     "v5e": Chip(197e12, int(15.75 * GIB), 819e9, 200e9),
     "v5p": Chip(459e12, int(95.74 * GIB), 2765e9, 600e9),
     "v6e": Chip(918e12, int(31.25 * GIB), 1638e9, 400e9),
+    "tpu7x": Chip(2307e12 / 2, int(94.75 * GIB), 7380e9 / 2, 600e9 / 2, a_chip=2),
 }

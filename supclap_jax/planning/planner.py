@@ -50,7 +50,7 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
     Returns:
       A dict for JSON; "memory" is None where the step does not fit, and "largest" is None where
       nothing was searched or nothing fits. Bytes, FLOPs and seconds are of one step; memory,
-      collectives and "hbm_bytes" of one chip.
+      collectives and "hbm_bytes" of one device.
 
     Raises:
       ConfigError: libtpu is not installed, it does not know the topology, the recipe's mesh does
@@ -68,7 +68,8 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
     compiled = _compile(config, devices)
     result = {
         "topology": topology,
-        "chips": len(devices),
+        "chips": len(devices) // chip.a_chip,
+        "devices": len(devices),
         "chip": generation,
         "batch_size": config.batch_size,
         "microbatch_size": config.microbatch_size,
@@ -98,7 +99,7 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
         "recipe": {
             "steps": config.total_steps,
             "hours": hours,
-            "chip_hours": hours * len(devices),
+            "chip_hours": hours * len(devices) / chip.a_chip,
         },
     }
     if search:
@@ -110,12 +111,12 @@ def tables(result: dict) -> Iterator[Table]:
     """A plan as tables; none where the step does not fit."""
     if result["memory"] is None:
         return
-    memory = _table("memory of a chip", "GiB")
+    memory = _table("memory of a device", "GiB")
     for name, size in result["memory"].items():
         memory.add_row(name, f"{size / 2**30:.2f}", end_section=name in ("code", "total"))
     yield memory
 
-    sent = _table("collectives of a chip", "a step", "GB sent")
+    sent = _table("collectives of a device", "a step", "GB sent")
     for kind, total in result["collectives"].items():
         sent.add_row(kind, f"{total['count']:,}", f"{total['bytes'] / 1e9:.2f}")
     yield sent

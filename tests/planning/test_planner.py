@@ -46,7 +46,15 @@ def test_a_plan_adds_up(tmp_path, capsys):
     assert "batch 8, on 4 chips of v5e:2x2" in capsys.readouterr().out
     result = json.loads(out.read_text())
     assert list(result) == [
-        *("topology", "chips", "chip", "batch_size", "microbatch_size", "compile_seconds"),
+        *(
+            "topology",
+            "chips",
+            "devices",
+            "chip",
+            "batch_size",
+            "microbatch_size",
+            "compile_seconds",
+        ),
         *("memory", "largest", "collectives", "hbm_bytes", "flops", "floor", "mfu_bound"),
         *("clips_per_second", "recipe"),
     ]
@@ -59,6 +67,19 @@ def test_a_plan_adds_up(tmp_path, capsys):
         6 * 4 * result["floor"]["seconds"] / 3600
     )
     assert 0 < result["mfu_bound"] < 1
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_chip_may_be_two_devices():
+    config = tiny.get_config("info_nce")
+    config.mesh.data = 8
+    result = plan(config, "tpu7x:2x2x1")
+    assert (result["chips"], result["devices"]) == (4, 8)
+    flops = sum(train_step_flops(config).values())
+    assert result["floor"]["matrix"] == pytest.approx(flops / 4 / 2307e12)
+    assert result["recipe"]["chip_hours"] == pytest.approx(4 * result["recipe"]["hours"])
+    assert 94 * 2**30 < result["memory"]["capacity"] < 96 * 2**30
 
 
 @needs_libtpu
