@@ -1,10 +1,10 @@
 """Exact search: the rows of an index that are nearest to a query."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from supclap_jax.errors import ConfigError, RunError, UserError
@@ -12,7 +12,7 @@ from supclap_jax.inference import load
 from supclap_jax.inference.loaded_model import LoadedModel, Sound
 from supclap_jax.inference.sound_index import SoundIndex
 
-BLOCK, THREADS = 8_192, 8  # rows that a thread makes float32 at a time; threads at most
+BLOCK = 8_192  # rows that are made float32 at a time, few enough for a cache
 FEW = 32  # for so many it is quicker to count than to sort
 
 
@@ -127,13 +127,16 @@ def shares_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def similarities(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """float32 `[rows]`, of mapped vectors `[rows, dim]`, block by block."""
+    """float32 `[rows]`, of mapped vectors `[rows, dim]`, a block at a time, on the CPU."""
     cosines = np.empty(len(vectors), np.float32)
-
-    def compute(begin: int) -> None:
-        block = vectors[begin : begin + BLOCK]
-        cosines[begin : begin + len(block)] = block.astype(np.float32) @ query
-
-    with ThreadPoolExecutor(min(os.cpu_count(), THREADS)) as pool:
-        list(pool.map(compute, range(0, len(vectors), BLOCK)))
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        for begin in range(0, len(vectors), BLOCK):
+            block = vectors[begin : begin + BLOCK]
+            cosines[begin : begin + len(block)] = _products(block, query)
     return cosines
+
+
+@jax.jit
+def _products(block: jax.Array, query: jax.Array) -> jax.Array:
+    """XLA makes float16 wide several times as fast as NumPy."""
+    return block.astype(jnp.float32) @ query

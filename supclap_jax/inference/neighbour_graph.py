@@ -16,7 +16,7 @@ from supclap_jax.inference.sound_index import MADE_OF, SoundIndex
 
 GRAPH, GRAPH_OF = "graph.usearch", "graph.json"
 BLOCK = 4_096  # vectors that are added at a time
-SEARCHED = 128  # candidates that a search keeps
+SEARCHED = 256  # candidates that a search keeps
 QUERIES, TOP = 100, 10  # of the recall
 SAMPLE = 10_000  # rows that percentiles are of
 ROUNDING = 1e-6  # by which a row's cosine may differ in another product
