@@ -38,7 +38,7 @@ ROWS, DIM, QUERIES, TOP = 1_000_000, 512, 50, 10
 DIRECTIONS, NOISE, SHARD = 32, 0.1, 20_000
 DESCRIPTION = {"space": "0", "model": "m", "step": 0, "dim": DIM, "dtype": "float16", "source": "s",
                "digest": "", "windows": False, "window": 1.0, "hop": None}  # fmt: skip
-FIRST = "from supclap_jax.inference import load; print(load({!r}).encode_text(['a dog barks']))"
+FIRST = "from supclap_jax.inference import load; print(len(load({!r}).encode_text(['dog'])))"
 LOAD, BASE = "from supclap_jax.inference import load", "import jax, flax"
 
 

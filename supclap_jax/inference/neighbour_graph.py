@@ -16,9 +16,9 @@ from supclap_jax.inference.sound_index import MADE_OF, SoundIndex
 
 GRAPH, GRAPH_OF = "graph.usearch", "graph.json"
 BLOCK = 4_096  # vectors that are added at a time
-SEARCHED = 256  # candidates that a search keeps
+SEARCHED = 208  # candidates that a search keeps
 QUERIES, TOP = 100, 10  # of the recall
-SAMPLE = 10_000  # rows that percentiles are of
+SAMPLE = 4_000  # rows that percentiles are of
 ROUNDING = 1e-6  # by which a row's cosine may differ in another product
 
 
@@ -50,7 +50,7 @@ class NeighbourGraph:
         self.recall = recall
 
     def search(self, query: np.ndarray, count: int) -> list[Hit]:
-        """As `nearest.search`, but that it misses some; percentiles are of 10,000 rows.
+        """As `nearest.search`, but that it misses some; percentiles are of 4,000 rows.
 
         Args:
           query: unit vector `[dim]`.
