@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rich.progress import TextColumn
 
 from supclap_jax.console import console, progress_bar, working
 from supclap_jax.data.prepared import PreparedSplit, is_prepared, split_names
@@ -191,8 +192,8 @@ def _embed(model, index, sources, windows, seconds, hop, workers) -> dict[str, s
     done: list[Source] = []
     rows: list[Row] = []
     stored = time.monotonic()
-    with progress_bar() as bar:
-        task = bar.add_task("embedding", total=len(sources))
+    with progress_bar(TextColumn("{task.fields[status]}")) as bar:
+        task = bar.add_task("embedding", total=len(sources), status="")
         stream = decode(sources, seconds, hop, workers)
         while batch := list(islice(stream, model.batch_size)):
             heard = [item for item in batch if isinstance(item.content, Window)]
@@ -208,7 +209,9 @@ def _embed(model, index, sources, windows, seconds, hop, workers) -> dict[str, s
                     done.append(item.source)
             for source in done:
                 rows += rows_of(source, parts.pop(source.path), windows)
-            bar.advance(task, sum(not isinstance(item.content, Window) for item in batch))
+            finished = sum(not isinstance(item.content, Window) for item in batch)
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=finished, status=f"{speed:,.1f} files/s" if speed else "")
             done.clear()
             if len(rows) >= ROWS_IN_SHARD or time.monotonic() - stored > SECONDS_OF_SHARD:
                 index.append(rows)
