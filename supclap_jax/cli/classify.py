@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
             try:
                 (row,) = model.shares(model.encode_audio([path]), classes)
             except DataError as error:
-                failed[name] = str(error)
+                failed[name] = str(error).encode(errors="backslashreplace").decode()
             else:
                 shares[name] = dict(zip(labels, row.tolist(), strict=True))
     if not shares:

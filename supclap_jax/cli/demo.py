@@ -7,6 +7,7 @@ so that it can be kept. Ctrl-C ends it.
 """
 
 import argparse
+import signal
 
 from supclap_jax.files import path_of
 
@@ -38,10 +39,10 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"--port is {options.port}; expected 1 to 65535")
     labels = read_classes(options.labels) if options.labels else tuple(KINDS)
     index = SoundIndex(options.index)
-    with working("reading the model"):
-        model = model_of(index, options.model)
-        page = make_demo(model, index, labels)
-        address = serve(page, options.port)
-    console.print(f"Open {address} in a browser; Ctrl-C ends it.", soft_wrap=True)
-    with ended_by_sigterm():
+    with ended_by_sigterm():  # so that what was dropped goes
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+        with working("reading the model"):
+            page = make_demo(model_of(index, options.model), index, labels)
+            address = serve(page, options.port)
+        console.print(f"Open {address} in a browser; Ctrl-C ends it.", soft_wrap=True)
         page.block_thread()

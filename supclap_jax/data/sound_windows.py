@@ -132,7 +132,7 @@ def read_part(sound: Path | bytes, start: float, seconds: float) -> np.ndarray:
     """float32 `[samples]`, mono at 16 kHz, from `start` on; fewer where the sound ends before.
 
     Raises:
-      BadAudio: as `read_windows`.
+      BadAudio: it is no sound, or is cut.
     """
     try:
         with open_whole(sound) as file:

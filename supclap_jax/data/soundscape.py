@@ -28,7 +28,7 @@ class Soundscape:
         sample_rate: in Hz, 16,000 to 48,000.
         zipf: skew of the event frequencies, at least 0: the kind of rank r in `KINDS` is drawn
             with weight r**-zipf, so 0 is uniform (a background is drawn among sustained kinds).
-        wrong_captions: share, 0 to 1, of development clips whose captions describe another scene.
+        wrong_captions: share, 0 to 1, of development scenes whose captions describe another one.
         scenes: in a clip, one after the other; its captions are theirs, in order.
     """
 

@@ -60,6 +60,8 @@ class LoadedModel:
         self.variables = model.variables(mesh)
         self.tokenizer = model.tokenizer
         self.module = make_model(self.config)
+        if self._written_space:
+            _ = self.space  # which tells damage
         self._embedder = Embedder(
             self.module, model.tokenizer, self.config, batch_sharding(mesh), few_shapes
         )

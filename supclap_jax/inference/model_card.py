@@ -17,6 +17,8 @@ model.similarity(text, audio)
 ```
 """,
     "stablehlo": """\
+With jax and flatbuffers installed:
+
 ```python
 import jax
 

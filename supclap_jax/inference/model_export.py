@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from supclap_jax.config import stored
-from supclap_jax.console import console, working
+from supclap_jax.console import console, printable, working
 from supclap_jax.errors import ConfigError
 from supclap_jax.files import is_unfinished
 from supclap_jax.inference.loaded_model import LoadedModel
@@ -48,7 +48,7 @@ def export(path: Path, out: Path, step: int | None = None, kind: str = "safetens
         "format": kind,
         "space": model.space,
         "step": model.step,
-        "run": str(path),
+        "run": printable(found.name),
         **{name: value for name, value in provenance(found.config).items() if value},
     }
     tokens = language_ids(found.config.text.vocab_size)
@@ -57,13 +57,13 @@ def export(path: Path, out: Path, step: int | None = None, kind: str = "safetens
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in out.iterdir():
-        shutil.rmtree(left_by_a_kill)
+        shutil.rmtree(left_by_a_kill) if left_by_a_kill.is_dir() else left_by_a_kill.unlink()
     try:
         with working("writing"), TemporaryDirectory(prefix=".", suffix=".part", dir=out) as part:
             folder = Path(part)
             (folder / CONFIG).write_text(stored.to_json(found.config))
             (folder / TOKENIZER).write_bytes(found.tokenizer.serialized)
-            (folder / "README.md").write_text(card)
+            (folder / "README.md").write_text(card, encoding="utf-8")
             (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
             if kind == "safetensors":
                 metadata = {name: str(value) for name, value in facts.items()}

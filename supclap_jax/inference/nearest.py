@@ -127,13 +127,20 @@ def shares_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def similarities(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """float32 `[rows]`, of mapped vectors `[rows, dim]`, a block at a time, on the CPU."""
+    """float32 `[rows]`, of mapped vectors `[rows, dim]`, by blocks, on the CPU where it can be."""
     cosines = np.empty(len(vectors), np.float32)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.default_device(_cpu()):
         for begin in range(0, len(vectors), BLOCK):
             block = vectors[begin : begin + BLOCK]
             cosines[begin : begin + len(block)] = _products(block, query)
     return cosines
+
+
+def _cpu() -> jax.Device | None:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # where JAX_PLATFORMS names others alone
+        return None
 
 
 @jax.jit

@@ -12,7 +12,7 @@ import numpy as np
 from supclap_jax.console import progress_bar
 from supclap_jax.files import replacing, write_whole
 from supclap_jax.inference.nearest import Hit, hits, similarities
-from supclap_jax.inference.sound_index import MADE_OF, SoundIndex
+from supclap_jax.inference.sound_index import SoundIndex
 
 GRAPH, GRAPH_OF = "graph.usearch", "graph.json"
 BLOCK = 4_096  # vectors that are added at a time
@@ -43,10 +43,9 @@ class NeighbourGraph:
         step = max(len(self._vectors) // SAMPLE, 1)
         self._sample = self._vectors[::step].astype(np.float32)
         self._graph = Index(ndim=index.dim, metric="ip", dtype="bf16", expansion_search=SEARCHED)
-        made_of = (index.folder / MADE_OF).read_text()
-        recall = self._kept(made_of)
+        recall = self._kept(index.digest)
         if recall is None:
-            recall = self._made(made_of)
+            recall = self._made(index.digest)
         self.recall = recall
 
     def search(self, query: np.ndarray, count: int) -> list[Hit]:

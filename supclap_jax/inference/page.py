@@ -3,8 +3,12 @@
 import base64
 import errno
 import html
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from supclap_jax.inference.page_environment import ADDRESS, UPLOADS  # before Gradio, isort: skip
 
@@ -20,6 +24,12 @@ from supclap_jax.inference.nearest import Hit, query_vector, search
 from supclap_jax.inference.sound_index import SoundIndex
 
 HOSTS = (ADDRESS, "localhost")  # that a browser may have asked for, or a page elsewhere asks us
+PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
+FILES = "/gradio_api/file="
+ROUTES = ("/assets/", "/static/", "/svelte/", "/gradio_api/startup-events", "/gradio_api/queue/",
+          "/gradio_api/upload", "/gradio_api/heartbeat/", "/gradio_api/info", "/gradio_api/call/",
+          "/gradio_api/app_id", "/gradio_api/cancel", "/gradio_api/reset")  # fmt: skip
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 FOUND = 8
 TAGS = 5
 ONE_BY_ONE = {"concurrency_id": "search", "concurrency_limit": 1}
@@ -81,7 +91,7 @@ def make_demo(model: LoadedModel, index: SoundIndex, labels: tuple[str, ...]) ->
             return asked["q"], model.languages[0], told
         return asked["q"], language, by_words(asked["q"], language)
 
-    with gr.Blocks(title="Sounds", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gr.Blocks(title="Sounds", analytics_enabled=False) as page:
         rows = "windows" if index.description["windows"] else "sounds"
         gr.Markdown(f"# {len(index.vectors()):,} {rows}")
         with gr.Tab("Words"):
@@ -128,40 +138,68 @@ def serve(page: gr.Blocks, port: int) -> str:
         except OSError as error:
             why = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
             raise ConfigError(f"port {port} of {ADDRESS} {why}; choose another --port") from error
-    _, address, _ = page.launch(
-        server_name=ADDRESS,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        css=STYLE,
-        footer_links=[],
-        max_file_size="200mb",
-        ssr_mode=False,
-        run_history=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        app_kwargs={"middleware": [Middleware(OnlyHere)]},
-    )
+    with _without_proxies():
+        _, address, _ = page.launch(
+            server_name=ADDRESS,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            css=STYLE,
+            footer_links=[],
+            max_file_size="200mb",
+            ssr_mode=False,
+            run_history=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            app_kwargs={"middleware": [Middleware(OnlyHere)]},
+        )
     return address
 
 
+@contextmanager
+def _without_proxies() -> Iterator[None]:
+    """Gradio asks itself whether it is there, by the way that the environment names."""
+    names = [name for name in os.environ if name.lower() in PROXIES]
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ |= kept
+
+
 class OnlyHere:
-    """Refuses other hosts' names, and Gradio's ways to files but sounds that were dropped here."""
+    """Answers pages of this machine alone, on the few routes that ours needs of Gradio's many.
+
+    A page elsewhere whose name leads here is told by its host, one that sends us something by its
+    origin. Of files those are served that were dropped.
+    """
 
     def __init__(self, app):
         self._app = app
 
     async def __call__(self, scope, receive, send) -> None:
-        before, found, path = scope.get("path", "").partition("file=")
-        headers = dict(scope.get("headers", ()))
-        host = headers.get(b"host", b"").decode("latin-1").partition(":")[0]
-        is_file = found and not Path(path).resolve().is_relative_to(UPLOADS)
-        if scope["type"] != "lifespan" and (host not in HOSTS or is_file or "/proxy=" in before):
-            await PlainTextResponse("not served", 403)(scope, receive, send)
-        else:
+        if scope["type"] == "lifespan" or _is_allowed(scope):
             await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse("not served", 403)(scope, receive, send)
+
+
+def _is_allowed(scope) -> bool:
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    origin = headers.get(b"origin")
+    if headers.get(b"host", "").partition(":")[0] not in HOSTS:
+        return False
+    if origin is not None and urlsplit(origin).hostname not in HOSTS:
+        return False
+    path = scope["path"]
+    if path.startswith(FILES):
+        try:
+            return Path(path.removeprefix(FILES)).resolve().is_relative_to(UPLOADS)
+        except (OSError, ValueError):  # no path at all
+            return False
+    return path in PAGES or path.startswith(ROUTES)
 
 
 def _listed(hits: list[Hit], sounds: IndexedSounds) -> str:

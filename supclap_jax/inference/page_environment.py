@@ -6,7 +6,8 @@ import shutil
 import tempfile
 
 ADDRESS = "127.0.0.1"
-UPLOADS = tempfile.mkdtemp(prefix="supclap-")  # dropped sounds; nobody else can read there
+# Dropped sounds; nobody else can read there.
+UPLOADS = os.path.realpath(tempfile.mkdtemp(prefix="supclap-"))
 atexit.register(shutil.rmtree, UPLOADS, ignore_errors=True)
 for name in [name for name in os.environ if name.startswith("GRADIO_")]:
     del os.environ[name]  # such as folders to serve
@@ -14,6 +15,4 @@ os.environ |= {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_TEMP_DIR": UPLOADS,
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    # No detour from this machine to itself.
-    **{name: f"{os.environ.get(name, '')},{ADDRESS}" for name in ("NO_PROXY", "no_proxy")},
 }

@@ -1,14 +1,14 @@
 """A folder of vectors of sounds: Parquet shards, of one model, and a map of them for search.
 
 `index.json` says whose vectors they are, `part-NNNNNN.parquet` holds a row a sound or a window,
-`failed.csv` what could not be embedded. `vectors.npy` is all vectors once more, in order, to map
-into memory, and `vectors.json` the shards that it was made of; both are made anew where these have
-changed.
+`failed.csv` what could not be embedded. `vectors-DIGEST.npy` is all vectors once more, in order, to
+map into memory; the digest is of the shards, and where these have changed it is made anew.
 """
 
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,8 @@ from supclap_jax.errors import ConfigError, DataError
 from supclap_jax.files import replacing, write_whole
 
 DESCRIPTION, FAILED, LOCK = "index.json", "failed.csv", ".lock"
-VECTORS, MADE_OF = "vectors.npy", "vectors.json"
+VECTORS = "vectors-{}.npy"  # and a digest of what it was made of
+CHANGED = "{} has changed while it was searched; search again"
 NEEDED = {"space", "model", "step", "dim", "dtype", "source", "digest", "windows"}
 DTYPES = ("float16", "float32")
 # What all vectors of an index have in common.
@@ -71,7 +72,8 @@ class SoundIndex:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._now, self._ends, self._tables = "", np.zeros(0), {}  # what `vectors` last saw
+        self.digest = ""  # of the shards that `vectors` last saw
+        self._searched, self._ends, self._tables = [], np.zeros(0), {}
         path = folder / DESCRIPTION
         try:
             self.description = json.loads(path.read_text(encoding="utf-8"))
@@ -173,34 +175,45 @@ class SoundIndex:
         shards = self.shards
         if not shards:
             raise DataError(f"{self.folder} holds no vectors yet; go on with 'supclap embed'")
-        path, made_of = self.folder / VECTORS, self.folder / MADE_OF
-        states = [(shard.name, shard.stat()) for shard in shards]
-        now = json.dumps([[name, state.st_size, state.st_mtime_ns] for name, state in states])
-        if now != self._now:
+        try:
+            states = [(shard.name, shard.stat()) for shard in shards]
+        except FileNotFoundError as error:
+            raise DataError(CHANGED.format(self.folder)) from error
+        told = json.dumps([[name, state.st_size, state.st_mtime_ns] for name, state in states])
+        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        if digest != self.digest:
             counts = [_told(pq.read_metadata, shard).num_rows for shard in shards]
-            self._now, self._ends, self._tables = now, np.cumsum(counts), {}
+            self.digest, self._ends = digest, np.cumsum(counts)
+            self._searched, self._tables = shards, {}
         shape = (int(self._ends[-1]), self.dim)
-        is_known = made_of.is_file() and made_of.read_text() == now
-        if not is_known or not _is_whole(path, shape, self.dtype):
+        path = self.folder / VECTORS.format(digest)
+        if not _is_whole(path, shape, self.dtype):
             header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": shape}
             with replacing(path) as unfinished, unfinished.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for shard in shards:
                     file.write(np.ascontiguousarray(self._vectors_of(shard)))
-            write_whole(made_of, now)
+            for other in self.folder.glob(VECTORS.format("*")):
+                if other != path:
+                    other.unlink(missing_ok=True)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def rows(self, numbers: np.ndarray) -> list[dict]:
-        """Path, start, end and duration of rows of `vectors` by number, in the order given."""
+        """Path, start, end and duration of rows of `vectors` by number, in the order given.
+
+        Raises:
+          DataError: a shard is damaged, or has changed since.
+        """
         found = []
         for number in numbers:
             place = int(np.searchsorted(self._ends, number, side="right"))
             if place not in self._tables:
-                name, *_ = json.loads(self._now)[place]
                 columns = ["path", "start", "end", "duration"]
-                self._tables[place] = self._read(self.folder / name, columns)
+                self._tables[place] = self._read(self._searched[place], columns)
             row = int(number - (self._ends[place - 1] if place else 0))
             found += self._tables[place].slice(row, 1).to_pylist()
+        if len(found) < len(numbers):
+            raise DataError(CHANGED.format(self.folder))
         return found
 
     def _vectors_of(self, shard: Path) -> np.ndarray:

@@ -44,7 +44,7 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
       config: of the recipe; its `mesh` must fit the slice.
       topology: generation and shape, such as "v5e:16x16".
       search: also find the largest batch that fits, by doubling. Where the recipe's own does not
-        fit, smaller ones are tried in any case: first microbatches down to one row a chip, then
+        fit, smaller ones are tried in any case: first microbatches down to one row a device, then
         batches, by halves.
 
     Returns:
@@ -121,7 +121,7 @@ def tables(result: dict) -> Iterator[Table]:
         sent.add_row(kind, f"{total['count']:,}", f"{total['bytes'] / 1e9:.2f}")
     yield sent
 
-    work = _table("part of a step", "TFLOP, all chips", "%")
+    work = _table("part of a step", "TFLOP, all devices", "%")
     total = sum(result["flops"].values())
     for name, flops in result["flops"].items():
         work.add_row(name, f"{flops / 1e12:,.1f}", f"{100 * flops / total:.1f}")
@@ -208,7 +208,7 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeSt
 
 
 def _memory(compiled, capacity: int) -> dict[str, int]:
-    """Bytes of a chip; what the program gives back in place of an argument counts once."""
+    """Bytes of a device; what the program gives back in place of an argument counts once."""
     analysis = compiled.memory_analysis()
     parts = {
         "arguments": analysis.argument_size_in_bytes,

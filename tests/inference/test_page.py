@@ -110,12 +110,14 @@ def test_a_person_finds_hears_and_drops_sounds(address, clips):
 
 def test_no_file_is_served(address, clips, tmp_path):
     paths = ("/etc/passwd", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "pyproject.toml",
-             str(clips.paths[0]), f"{UPLOADS}/../../etc/passwd", f"{address}config")  # fmt: skip
+             "%00", str(clips.paths[0]), f"{UPLOADS}/../../etc/passwd", f"{address}config",
+             "https://example.com/")  # fmt: skip
     for path in paths:
-        for form in ("gradio_api/file=", "file=", "gradio_api/proxy=", "proxy=", "static/"):
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(address + form + path, timeout=10)
-            assert refused.value.code in (400, 403, 404), form + path
+        for form in ("file=", "file/", "proxy=", "static/", "custom_component/", "vibe-code/"):
+            for base in ("", "gradio_api/"):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(address + base + form + path, timeout=10)
+                assert refused.value.code in (400, 403, 404), base + form + path
 
 
 def test_only_this_machine_is_answered(address):
@@ -125,6 +127,11 @@ def test_only_this_machine_is_answered(address):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(asked, timeout=10)
         assert refused.value.code in (400, 403)
+    elsewhere = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+    sent = urllib.request.Request(f"{address}gradio_api/upload", b"x", elsewhere)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(sent, timeout=10)
+    assert refused.value.code == 403
     urllib.request.urlopen(f"{address}config", timeout=10)
 
 

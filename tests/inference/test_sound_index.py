@@ -256,12 +256,28 @@ def test_damage_of_a_shard_is_told_and_its_advice_works(model, sounds, tmp_path)
     embedding.embed_folder(model, sounds, out)
     assert {path for path, _ in table(out)} == set(FILES)
     whole = np.array(SoundIndex(out).vectors())
-    (out / "vectors.npy").write_bytes((out / "vectors.npy").read_bytes()[:-20])
+    (vectors,) = out.glob("vectors-*.npy")
+    vectors.write_bytes(vectors.read_bytes()[:-20])
     np.testing.assert_array_equal(SoundIndex(out).vectors(), whole)
     (shard,) = SoundIndex(out).shards
     pq.write_table(pq.read_table(shard).drop_columns(["start"]), shard)
     with pytest.raises(DataError, match=r"cannot be read .*start"):
         search(SoundIndex(out), whole[0].astype(np.float32), 1)
+
+
+def test_a_search_beside_an_embedding_is_of_one_state(model, sounds, tmp_path):
+    out = tmp_path / "index"
+    embedding.embed_folder(model, sounds, out)
+    index = SoundIndex(out)
+    before = np.array(index.vectors())
+    soundfile.write(sounds / "b.flac", noise(1.0, 99), RATE)
+    embedding.embed_folder(model, sounds, out)  # as many rows as before, one of them another
+    (_,) = out.glob("vectors-*.npy")
+    with pytest.raises(DataError, match=r"has changed while it was searched|cannot be read"):
+        index.rows(np.arange(4))
+    after = np.array(index.vectors())
+    assert len(after) == len(before) and not np.array_equal(after, before)
+    np.testing.assert_array_equal(SoundIndex(out).vectors(), after)
 
 
 def test_the_index_is_searched_with_the_model_elsewhere(model, untrained, sounds, tmp_path):
