@@ -146,6 +146,7 @@ def copy(tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(ROOT / "launch", folder / "launch")
     (folder / "requirements.txt").write_text("one==1\n")
+    (folder / "requirements-extras.txt").write_text("two==2\n")
     (folder / "pyproject.toml").write_text("[project]\n")
     python = tmp_path / "python"
     python.write_text(
@@ -187,9 +188,13 @@ def test_setup_installs_anew_what_has_changed(copy):
 
 
 def test_fast_leaves_out_what_is_slow(copy):
-    pytest_line = calls(copy, "launch/test.sh", "tests/losses", "-k", "siglip").splitlines()[-1]
+    asked = calls(copy, "launch/test.sh", "tests/losses", "-k", "siglip")
+    assert "--no-deps -r requirements-extras.txt" in asked
+    pytest_line = asked.splitlines()[-1]
     assert pytest_line.endswith("--no-loadscope-reorder tests/losses -k siglip")
-    pytest_line = calls(copy, "launch/test.sh", "--fast", "tests/losses").splitlines()[-1]
+    asked = calls(copy, "launch/test.sh", "--fast", "tests/losses")
+    assert "requirements-extras.txt" not in asked
+    pytest_line = asked.splitlines()[-1]
     assert pytest_line.endswith("--no-loadscope-reorder -m not slow tests/losses")
 
 
