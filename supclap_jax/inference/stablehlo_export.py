@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import flatbuffers  # noqa: F401  # what `serialize` needs, and says so in the midst of it
 import jax
 from jax import export
 
@@ -20,6 +19,8 @@ def write_stablehlo(model: LoadedModel, folder: Path) -> None:
     Raises:
       ConfigError: a tower is too large.
     """
+    import flatbuffers  # noqa: F401  # what `serialize` needs, and would miss after the tracing
+
     (batch,) = export.symbolic_shape("batch")
     for tower in towers_of(model, "StableHLO"):
         arguments = [
