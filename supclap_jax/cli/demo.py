@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> None:
     labels = read_classes(options.labels) if options.labels else tuple(KINDS)
     index = SoundIndex(options.index)
     with ended_by_sigterm():  # so that what was dropped goes
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup asks for
+            signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
         with working("reading the model"):
             page = make_demo(model_of(index, options.model), index, labels)
             address = serve(page, options.port)
