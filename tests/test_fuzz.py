@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from supclap_jax.config import FIELDS, read_config
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.registry import check_config
-from supclap_jax.planning.planner import abstract_batch
+from supclap_jax.planning.compiled_step import abstract_batch
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.states import abstract_states
 from supclap_jax.train.step import make_train_step

@@ -14,8 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topology", required=True, help="TPU generation and shape: v5e:16x16, v4:4x4x8, v6e:8x8"
     )
-    parser.add_argument(
-        "--search", action="store_true", help="double the batch until it does not fit any more"
+    search = parser.add_mutually_exclusive_group()
+    search.add_argument(
+        "--search", action="store_true", help="find the largest batch that fits, within 10 %%"
+    )
+    search.add_argument(
+        "--tune",
+        action="store_true",
+        help="find the fastest of what blocks keep (remat), microbatches and meshes",
     )
     parser.add_argument("--json", type=path_of, help="write the plan to this file")
     add_recipe(parser)
@@ -27,8 +33,27 @@ def run(options: argparse.Namespace) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
+    result = _tune(options, config) if options.tune else _plan(options, config)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    if options.tune:
+        if not result["best"]:
+            raise DoesNotFit(
+                f"nothing that was compiled fits the memory of {options.topology}; take a smaller "
+                "batch_size"
+            )
+    elif result["memory"] is None:
+        advice = "" if result["largest"] else "; nor does any smaller batch"
+        raise DoesNotFit(
+            f"batch_size {config.batch_size} does not fit the memory of {options.topology}{advice}"
+            "; --tune looks for settings that do"
+        )
+
+
+def _plan(options: argparse.Namespace, config) -> dict:
     from supclap_jax.console import console, working
-    from supclap_jax.planning.planner import plan, tables
+    from supclap_jax.planning.plan_tables import tables
+    from supclap_jax.planning.planner import plan
 
     with working(f"compiling for {options.topology}; minutes for a large slice"):
         result = plan(config, options.topology, options.search)
@@ -42,14 +67,32 @@ def run(options: argparse.Namespace) -> None:
     )
     for table in tables(result):
         console.print(table)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    largest = result["largest"]
-    if largest:
+    if largest := result["largest"]:
         sizes = " ".join(f"--config.{key}={size}" for key, size in largest.items() if size)
         console.print(f"The largest that was found to fit: {sizes}", soft_wrap=True)
-    if result["memory"] is None:
-        advice = "" if largest else "; nor does any smaller batch: divide the states by mesh.fsdp"
-        raise DoesNotFit(
-            f"batch_size {config.batch_size} does not fit the memory of {options.topology}{advice}"
+    return result
+
+
+def _tune(options: argparse.Namespace, config) -> dict:
+    from supclap_jax.console import console, working
+    from supclap_jax.planning.plan_tables import overrides, tuned_table
+    from supclap_jax.planning.tuning import tune
+
+    def tell(entry: dict) -> None:
+        name = " ".join(overrides(entry)) or "the recipe"
+        found = "does not fit"
+        if entry["memory"]:
+            found = f"{entry['floor']['seconds']:.3f} s, {entry['memory']['total'] / 2**30:.2f} GiB"
+        console.print(f"{found}: {name}", soft_wrap=True)
+
+    with working(f"compiling for {options.topology}, up to eight times; minutes each"):
+        result = tune(config, options.topology, tell=tell)
+    console.print(tuned_table(result))
+    if result["best"]:
+        console.print(
+            f"Of {result['candidates']:,} settings, {result['compilations']} of them compiled in "
+            f"{result['seconds'] / 60:.0f} minutes, the fastest is "
+            f"{' '.join(overrides(result['best'][0])) or 'the recipe itself'}",
+            soft_wrap=True,
         )
+    return result

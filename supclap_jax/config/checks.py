@@ -229,6 +229,26 @@ class Languages(Check):
 
 
 @dataclass(frozen=True)
+class Some(Check):
+    """A tuple of some of a few words, each once; it may be empty."""
+
+    options: tuple[str, ...]
+    type = tuple
+
+    def passes(self, value):
+        if not isinstance(value, tuple | list) or not all(isinstance(x, str) for x in value):
+            return False
+        return len(set(value)) == len(value) and set(value) <= set(self.options)
+
+    @property
+    def sentence(self):
+        return f"a tuple of some of {', '.join(self.options)}"
+
+    def typed(self, value):
+        return tuple(value)
+
+
+@dataclass(frozen=True)
 class Growing(Check):
     """A tuple of numbers, each larger than the last; it may be empty."""
 

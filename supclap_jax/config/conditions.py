@@ -62,4 +62,9 @@ MIXTURE = Condition("data.mixture", lambda config: bool(config.data.mixture))
 MOVING_AVERAGE = Condition("ema_decay above zero", lambda config: config.ema_decay > 0)
 WSD = Condition("optimizer.schedule = 'wsd'", lambda config: config.optimizer.schedule == "wsd")
 BRANCH = Condition("branch.run", lambda config: bool(config.branch.run))
+FULL_REMAT = Condition("remat = 'full'", lambda config: config.remat == "full")
+MICROBATCHES = Condition(
+    "microbatch_size below batch_size",
+    lambda config: config.microbatch_size not in (None, config.batch_size),
+)
 PROFILE = Condition("profile.steps above zero", lambda config: config.profile.steps > 0)

@@ -8,6 +8,7 @@ from supclap_jax.config.checks import (
     Growing,
     Languages,
     Named,
+    Some,
     Text,
     Weights,
     choice,
@@ -21,8 +22,10 @@ from supclap_jax.config.conditions import (
     BRANCH,
     FIXED_RADIUS,
     FREQ_MASKS,
+    FULL_REMAT,
     LEARNED_RADIUS,
     LEARNED_TEMPERATURE,
+    MICROBATCHES,
     MIXTURE,
     MOVING_AVERAGE,
     OFFLINE,
@@ -51,6 +54,7 @@ RATE = number(above=0, most=100)
 TEMPERATURE = number(1e-4, most=1_000, why="so that logits stay finite")
 SHARE = number(0, below=1)
 RADIUS = number(0, most=100, why="a length")
+ACTIVATIONS = ("qkv", "attended", "sum", "hidden")  # of a transformer block
 
 
 class Field(NamedTuple):
@@ -85,6 +89,14 @@ FIELDS: dict[str, Field] = {
         None,
         "pairs in the towers at a time, a divisor of `batch_size`; None: the batch",
         optional(COUNT),
+    ),
+    "gradient_cache": Field(
+        True,
+        "keep only the embeddings of a microbatch and compute its towers again for the gradient; "
+        "False: keep what `remat` leaves",
+        Flag(),
+        MICROBATCHES,
+        resumable=True,
     ),
     "eval_every": Field(
         1_000, "steps between evaluations on the validation clips", COUNT, resumable=True
@@ -210,6 +222,16 @@ FIELDS: dict[str, Field] = {
         "longer clips are cropped to this, shorter ones masked",
         number(above=0, most=86_400, why="a day"),
     ),
+    "audio.saved": Field(
+        (),
+        "what its blocks keep on the device for the gradient beside their input",
+        Some(ACTIVATIONS),
+        FULL_REMAT,
+        resumable=True,
+    ),
+    "audio.offloaded": Field(
+        (), "and in the memory of the host", Some(ACTIVATIONS), FULL_REMAT, resumable=True
+    ),
     "audio.pretrained": Field(
         "", "weights of CED to start from: PATH or hf://OWNER/REPO/FILE", Text()
     ),
@@ -232,6 +254,16 @@ FIELDS: dict[str, Field] = {
         64,
         "tokens of a caption, language tag and end included; longer ones are cut",
         whole(3, most=2**17, why="the language's tag, one piece and the end"),
+    ),
+    "text.saved": Field(
+        (),
+        "what its blocks keep on the device for the gradient beside their input",
+        Some(ACTIVATIONS),
+        FULL_REMAT,
+        resumable=True,
+    ),
+    "text.offloaded": Field(
+        (), "and in the memory of the host", Some(ACTIVATIONS), FULL_REMAT, resumable=True
     ),
     "text.pretrained": Field(
         "", "weights of SONAR to start from; they need their `text.tokenizer`", Text()

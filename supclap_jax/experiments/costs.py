@@ -17,8 +17,9 @@ from supclap_jax.data.prepared import is_prepared, open_training
 from supclap_jax.errors import DataError, DoesNotFit
 from supclap_jax.experiments.sweep_file import Planned
 from supclap_jax.models.dual_encoder import TOWERS
+from supclap_jax.planning.compiled_step import abstract_batch
 from supclap_jax.planning.flops import train_step_flops
-from supclap_jax.planning.planner import abstract_batch, plan
+from supclap_jax.planning.planner import plan
 from supclap_jax.runs.health import duration
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.states import abstract_states, init_states

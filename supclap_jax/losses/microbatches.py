@@ -8,6 +8,7 @@ again. That is rematerialisation with microbatches as its unit, and written as s
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 
 Tree = Any
+
+_checkpoint = partial(jax.checkpoint, prevent_cse=False)
 
 
 def cached_value_and_grad(
@@ -63,15 +66,16 @@ def in_microbatches(
     microbatches: int,
     *,
     place: Callable[[jax.Array], jax.Array] = lambda x: x,
-    policy: Callable | None = None,
+    remat: Callable[[Callable], Callable] = _checkpoint,
 ) -> Callable[[Tree, jax.Array | None], Tree]:
-    """`towers(batch, key)` of a whole batch, one microbatch after the other, none of them kept.
+    """`towers(batch, key)` of a whole batch, one microbatch after the other.
 
     Args:
       towers: gives arrays whose rows are those of the batch, and scalars.
       microbatches: how many.
       place: constrains how arrays of rows are laid out.
-      policy: of `jax.checkpoint`, what to keep after all.
+      remat: `jax.checkpoint` by default; with another policy or none of it, what it leaves of each
+        microbatch is kept for the gradient, and not computed again.
     """
 
     def whole(batch: Tree, key: jax.Array | None) -> Tree:
@@ -84,8 +88,7 @@ def in_microbatches(
         def joined(x):
             return place(jnp.moveaxis(x, 1, 0).reshape(-1, *x.shape[2:])) if x.ndim > 1 else x[0]
 
-        embed = jax.checkpoint(embed, prevent_cse=False, policy=policy)
-        return jax.tree.map(joined, lax.map(embed, jnp.arange(microbatches)))
+        return jax.tree.map(joined, lax.map(remat(embed), jnp.arange(microbatches)))
 
     return whole
 

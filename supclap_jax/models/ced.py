@@ -52,7 +52,7 @@ class CED(nn.Module):
       freq_mask_bins: the widest of them, in mel bins.
       attention: implementation on accelerators; see `transformer.attention`.
       scan_layers: compile one block as a loop rather than each.
-      remat: what a block keeps for its gradient; see `transformer.blocks`.
+      remat, saved, offloaded: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
       sharding: of the rows of a batch, for the blocks; see `transformer.Block`.
     """
@@ -71,6 +71,8 @@ class CED(nn.Module):
     attention: str = "xla"
     scan_layers: bool = True
     remat: str = "none"
+    saved: tuple[str, ...] = ()
+    offloaded: tuple[str, ...] = ()
     dtype: jnp.dtype = jnp.float32
     sharding: Sharding | None = None
 
@@ -86,6 +88,8 @@ class CED(nn.Module):
             self.depth,
             scan_layers=self.scan_layers,
             remat=self.remat,
+            saved=self.saved,
+            offloaded=self.offloaded,
             heads=self.heads,
             hidden=int(self.mlp_ratio * self.dim),
             activation=transformer.gelu,

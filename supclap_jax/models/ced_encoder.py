@@ -29,6 +29,8 @@ class CedEncoder(AudioEncoder):
         "time_mask_frames",
         "freq_masks",
         "freq_mask_bins",
+        "saved",
+        "offloaded",
     )
     layouts = ced_weights.LAYOUTS
     momentum = MOMENTUM
@@ -81,6 +83,7 @@ class CedEncoder(AudioEncoder):
         patches = FREQ_PATCHES * (min(frames, audio.target_length) // PATCH)  # of a chunk
         rows, hops, bins = config.batch_size * chunks, -(-WINDOW // HOP), WINDOW // 2 + 1
         of_frame = 2 * hops * HOP * 2 * bins + 2 * bins * MELS + 3 * bins
+        kept = transformer.kept(config.remat, audio.saved + audio.offloaded)
         blocks = Stack(
             rows=rows,
             tokens=patches - int(audio.patch_out * patches),
@@ -89,9 +92,12 @@ class CedEncoder(AudioEncoder):
             heads=audio.heads,
             hidden=4 * audio.dim,
             activation=GELU,
+            kept=kept,
+            held=[name for name in kept if name not in audio.offloaded],
+            itemsize=jnp.dtype(config.compute_dtype).itemsize,
         )
         return {
             "front end": Work(config.batch_size * frames * of_frame, learns=False),
             "patch embedding": Work(rows * patches * (2 * PATCH**2 + 3) * audio.dim),
-            **blocks.parts("audio", config.remat),
+            **blocks.parts("audio"),
         }

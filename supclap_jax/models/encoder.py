@@ -30,11 +30,13 @@ class Work:
       forward: of one forward pass; a multiplication with an addition counts as two.
       again: of what the backward pass computes again.
       learns: whether a gradient goes through it, as through no front end.
+      held: bytes that it leaves on the devices for the backward pass.
     """
 
     forward: int
     again: int = 0
     learns: bool = True
+    held: int = 0
 
 
 class Encoder:

@@ -36,7 +36,7 @@ class SonarTextEncoder(nn.Module):
       max_length: most tokens in a row.
       attention: implementation on accelerators; see `transformer.attention`.
       scan_layers: compile one block as a loop rather than each.
-      remat: what a block keeps for its gradient; see `transformer.blocks`.
+      remat, saved, offloaded: what a block keeps for its gradient; see `transformer.blocks`.
       dtype: type of the computation.
       sharding: of the rows of a batch, over all axes of a mesh; tables may be divided over the last
         one. See `transformer.Block`.
@@ -52,6 +52,8 @@ class SonarTextEncoder(nn.Module):
     attention: str = "xla"
     scan_layers: bool = True
     remat: str = "none"
+    saved: tuple[str, ...] = ()
+    offloaded: tuple[str, ...] = ()
     dtype: jnp.dtype = jnp.float32
     sharding: NamedSharding | None = None
 
@@ -64,6 +66,8 @@ class SonarTextEncoder(nn.Module):
             self.depth,
             scan_layers=self.scan_layers,
             remat=self.remat,
+            saved=self.saved,
+            offloaded=self.offloaded,
             heads=self.heads,
             hidden=self.ffn_dim,
             activation=nn.relu,

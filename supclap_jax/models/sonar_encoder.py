@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from supclap_jax.errors import ConfigError
@@ -15,7 +16,7 @@ from supclap_jax.models.transformer_flops import RELU, Stack
 class SonarEncoder(TextEncoder):
     """The multilingual sentence encoder of `sonar.SonarTextEncoder`."""
 
-    fields = ("dim", "depth", "heads", "ffn_dim", "dropout")
+    fields = ("dim", "depth", "heads", "ffn_dim", "dropout", "saved", "offloaded")
     layouts = sonar_weights.LAYOUTS
 
     def check(self, config: ConfigDict) -> None:
@@ -44,6 +45,7 @@ class SonarEncoder(TextEncoder):
     def flops(self, config: ConfigDict) -> dict[str, Work]:
         """Captions count at their padded length, which is what is computed."""
         text = config.text
+        kept = transformer.kept(config.remat, text.saved + text.offloaded)
         blocks = Stack(
             rows=config.batch_size,
             tokens=text.max_tokens,
@@ -52,5 +54,8 @@ class SonarEncoder(TextEncoder):
             heads=text.heads,
             hidden=text.ffn_dim,
             activation=RELU,
+            kept=kept,
+            held=[name for name in kept if name not in text.offloaded],
+            itemsize=jnp.dtype(config.compute_dtype).itemsize,
         )
-        return blocks.parts("text", config.remat)
+        return blocks.parts("text")

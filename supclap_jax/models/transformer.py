@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks, stacked: what the audio and the text encoder have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -10,14 +10,11 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Sharding
 
+from supclap_jax.config.fields import ACTIVATIONS
 from supclap_jax.errors import ConfigError
 
 # What a block keeps for its gradient beside its input; the rest is computed again on the way back.
-REMAT_POLICIES = {
-    "none": jax.checkpoint_policies.save_only_these_names("qkv", "attended", "sum", "hidden"),
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
+KEPT = {"none": ACTIVATIONS, "dots": ("qkv", "sum", "hidden"), "full": ()}
 
 
 class Block(nn.Module):
@@ -213,7 +210,15 @@ def gelu(x: jax.Array) -> jax.Array:
     return x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))) / 2
 
 
-def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **options) -> nn.Module:
+def blocks(
+    depth: int,
+    *,
+    scan_layers: bool = True,
+    remat: str = "none",
+    saved: Sequence[str] = (),
+    offloaded: Sequence[str] = (),
+    **options,
+) -> nn.Module:
     """A stack of blocks, called as `tokens, _ = stack(tokens, valid, train)`.
 
     The parameters of all blocks lie in one tree, each leaf with a leading axis [depth, ...],
@@ -226,11 +231,19 @@ def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **optio
       remat: what a block keeps for its gradient: "none" computes just norms, activations and the
         scores of attention again, "dots" keeps the outputs of the dense layers alone, "full"
         nothing but the block's input.
+      saved: of `ACTIVATIONS`, what it keeps besides: "qkv" [batch, tokens, 3 dim]; "attended", what
+        attention gives, and "sum", the tokens after it, [batch, tokens, dim]; "hidden", what goes
+        into the activation, [batch, tokens, hidden].
+      offloaded: of `ACTIVATIONS`, what it keeps in the host's memory.
       **options: attributes of `Block`.
     """
-    block = nn.remat(
-        Block, policy=REMAT_POLICIES[remat], prevent_cse=not scan_layers, static_argnums=(3,)
+    policy = jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[x for x in kept(remat, saved) if x not in offloaded],
+        names_which_can_be_offloaded=list(offloaded),
+        offload_src="device",
+        offload_dst="pinned_host",
     )
+    block = nn.remat(Block, policy=policy, prevent_cse=not scan_layers, static_argnums=(3,))
     return nn.scan(
         block,
         variable_axes={"params": 0},
@@ -239,6 +252,11 @@ def blocks(depth: int, *, scan_layers: bool = True, remat: str = "none", **optio
         length=depth,
         unroll=1 if scan_layers else depth,
     )(**options)
+
+
+def kept(remat: str, saved: Sequence[str] = ()) -> list[str]:
+    """The `ACTIVATIONS` that are not computed again; arguments as of `blocks`."""
+    return [name for name in ACTIVATIONS if name in (*KEPT[remat], *saved)]
 
 
 def layers_above(path: tuple[str, ...], leaf: jax.Array, depth: int) -> int | jax.Array:

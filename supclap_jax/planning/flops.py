@@ -5,6 +5,7 @@ import math
 import jax
 from ml_collections import ConfigDict
 
+from supclap_jax.config.conditions import MICROBATCHES
 from supclap_jax.losses.svr import SIDES
 from supclap_jax.models.dual_encoder import TOWERS
 from supclap_jax.models.encoder import Encoder
@@ -29,8 +30,9 @@ def train_step_flops(config: ConfigDict) -> dict[str, int]:
     Forward and backward are three times the forward pass, but for the front end and frozen towers,
     which have no gradient. The backward pass of transformer blocks repeats norms, activations, and
     the scores and softmax of attention; with `remat` "dots" all of attention and elementwise
-    operations, with "full" the blocks up to their last product. With `microbatch_size` what has a
-    gradient takes another forward pass, and so does the front end, besides one for batch norm. A
+    operations, with "full" the blocks up to their last product, less what is `saved`. With
+    `gradient_cache` and microbatches what has a gradient takes another forward pass, and so does
+    the front end; with microbatches one more for batch norm. A
     similarity matrix costs three products, or four in tiles, which are computed again; each
     direction of SVR needs one more matrix, and so does each modality of an intra-modal loss.
 
@@ -67,12 +69,18 @@ def similarity_products(config: ConfigDict) -> int:
 
 def learning_passes(config: ConfigDict) -> int:
     """Forward passes that a step of what learns is worth: backward counts two."""
-    return 3 if config.microbatch_size is None else 4
+    return 4 if repeats_towers(config) else 3
+
+
+def repeats_towers(config: ConfigDict) -> bool:
+    """Whether microbatches are computed again for the gradient."""
+    return MICROBATCHES.holds(config) and config.gradient_cache
 
 
 def _encoder_parts(encoder: Encoder, config: ConfigDict) -> dict[str, int]:
     frozen, pools = config[encoder.tower].frozen, encoder.momentum is not None
-    front_ends = 1 if config.microbatch_size is None or frozen else 2 + pools
+    front_ends = 1 + repeats_towers(config) + (pools and MICROBATCHES.holds(config))
+    front_ends = 1 if frozen else front_ends
     parts = {}
     for name, work in encoder.flops(config).items():
         if not work.learns:

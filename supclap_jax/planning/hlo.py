@@ -1,23 +1,14 @@
-"""Reads the text of a compiled program: what its chips send each other, and move in memory.
+"""Reads the text of a compiled program: how often what runs, and what it moves in memory.
 
 XLA's own `cost_analysis` counts the body of a loop once; here an instruction counts as often as it
 runs.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "ragged-all-to-all",
-    "collective-permute",
-    "collective-broadcast",
-)
 CONTROL = ("while", "conditional", "call", "async-start")
 FREE = (*CONTROL, "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")
 SLICES = ("dynamic-slice", "slice", "gather")
@@ -77,38 +68,6 @@ def parse(text: str) -> Program:
     return Program(computations, entry)
 
 
-def collectives(program: Program) -> dict[str, dict[str, int]]:
-    """What a chip sends to others in one run of the program.
-
-    Bytes are the least that a chip of n in a group sends for an operand of b bytes: `2 (n-1)/n b`
-    of all-reduce, `(n-1) b` of all-gather, `(n-1)/n b` of reduce-scatter and all-to-all, b of
-    others. An asynchronous collective counts at its start. TPUs run some in pieces, fused with
-    other work, and the text repeats an all-gather in each: within fusions, those of one channel
-    count once. A fused all-reduce of which each chip keeps a part is a reduce-scatter.
-
-    Returns:
-      kind -> {"count", "bytes"}, without those that stay on one chip.
-    """
-    totals, gathered = defaultdict(Counter), set()
-    unfused = executions(program, within_fusions=False)
-    for name, runs in executions(program, within_fusions=True).items():
-        computation = program.computations[name]
-        for instruction in computation.values():
-            kind = instruction.opcode.removesuffix("-start")
-            if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-                kind = "reduce-scatter"
-            if kind in COLLECTIVES and (group := _group_size(instruction)) > 1:
-                channel = _channel(instruction)
-                if kind == "all-gather" and channel and name not in unfused:
-                    if channel in gathered:
-                        continue
-                    gathered.add(channel)
-                given = sum(computation[operand].bytes for operand in instruction.operands)
-                totals[kind]["count"] += runs
-                totals[kind]["bytes"] += runs * _sent(kind, given, group)
-    return {kind: dict(totals[kind]) for kind in sorted(totals)}
-
-
 def hbm_bytes(program: Program) -> int:
     """Bytes that the instructions of a program read from HBM and write to it, in one run.
 
@@ -139,7 +98,7 @@ def executions(program: Program, *, within_fusions: bool) -> Counter:
         for instruction in program.computations[name].values():
             if within_fusions or instruction.opcode in CONTROL:
                 turns = trip_count(program, instruction) if instruction.opcode == "while" else 1
-                for called in _called(instruction):
+                for called in called_by(instruction):
                     run(called, turns * times)
 
     run(program.entry, 1)
@@ -196,7 +155,8 @@ def _bytes(dtype: str, shape: str) -> int:
     return -(-size // 8)
 
 
-def _called(instruction: Instruction) -> Iterator[str]:
+def called_by(instruction: Instruction) -> Iterator[str]:
+    """Computations that an instruction runs."""
     for found in _CALLED.findall(instruction.attributes):
         yield from _NAME.findall(found)
 
@@ -205,43 +165,8 @@ def _integers(program: Program, name: str) -> Iterator[int]:
     for instruction in program.computations[name].values():
         if instruction.opcode == "constant" and instruction.argument.isdecimal():
             yield int(instruction.argument)
-        for called in _called(instruction):
+        for called in called_by(instruction):
             yield from _integers(program, called)
-
-
-def _channel(instruction: Instruction) -> str | None:
-    found = re.search(r"channel_id=(\d+)", instruction.attributes)
-    return found and found[1]
-
-
-def _group_size(instruction: Instruction) -> int:
-    """Chips that take part together; XLA writes groups as lists, as iotas and as axes of a mesh."""
-    text = instruction.attributes
-    if "source_target_pairs=" in text:
-        pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
-        return 1 + any(a != b for a, b in re.findall(r"(\d+),(\d+)", pairs[1])) if pairs else 1
-    if axes := re.search(r"replica_groups=mesh\[(.*?)\][^{]*\{(.*?)\}", text):
-        sizes = dict(re.findall(r"'(.*?)'=(\d+)", axes[1]))
-        size = 1
-        for axis in re.findall(r"'(.*?)'", axes[2]):
-            size *= int(sizes[axis])
-        return size
-    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", text):
-        return int(iota[1])
-    groups = re.search(r"replica_groups=\{\{([\d,]*)\}", text)
-    return len(groups[1].split(",")) if groups else 1
-
-
-def _sent(kind: str, given: int, group: int) -> int:
-    others = group - 1
-    share = {
-        "all-reduce": 2 * others / group,
-        "all-gather": others,
-        "reduce-scatter": others / group,
-        "all-to-all": others / group,
-        "ragged-all-to-all": others / group,
-    }
-    return round(given * share.get(kind, 1))
 
 
 def _moved(program: Program, computation: Computation, instruction: Instruction) -> int:
@@ -267,7 +192,7 @@ def _read(program: Program, computation: Computation, name: str, users: list[Ins
         elif user.opcode in UPDATES and first:
             continue
         elif user.opcode == "fusion":
-            (called,) = _called(user)
+            (called,) = called_by(user)
             inside = program.computations[called]
             for place, operand in enumerate(user.operands):
                 if operand == name:
@@ -285,7 +210,7 @@ def _written(program: Program, computation: Computation, instruction: Instructio
     if instruction.opcode in UPDATES:
         return computation[instruction.operands[UPDATES[instruction.opcode]]].bytes
     if instruction.opcode == "fusion":
-        (called,) = _called(instruction)
+        (called,) = called_by(instruction)
         inside = program.computations[called]
         return _written(program, inside, next(x for x in inside.values() if x.root))
     if instruction.opcode in ("bitcast", "tuple"):

@@ -3,7 +3,9 @@
 from supclap_jax.planning.chips import Chip
 
 
-def floor(chip: Chip, flops: float, hbm_bytes: float, sent_bytes: float) -> dict:
+def floor(
+    chip: Chip, flops: float, hbm_bytes: float, sent_bytes: float, exposed_bytes: float = 0
+) -> dict:
     """Seconds that one step takes at least, each part of a chip at its peak and all at once.
 
     The roofline model (Williams et al., 2009) with the interconnect as a third roof. Real steps
@@ -14,10 +16,11 @@ def floor(chip: Chip, flops: float, hbm_bytes: float, sent_bytes: float) -> dict
       flops: operations of one chip, all of them in bfloat16 on the matrix unit.
       hbm_bytes: that it reads from its memory and writes to it.
       sent_bytes: that it sends to other chips, over all links.
+      exposed_bytes: of these, what nothing else hides.
 
     Returns:
       seconds of "matrix", "hbm" and "interconnect"; "seconds", the longest, and which is
-      "bound_by".
+      "bound_by"; "with_exposed", the longest where what is exposed takes its time alone.
     """
     parts = {
         "matrix": flops / chip.flops,
@@ -25,4 +28,11 @@ def floor(chip: Chip, flops: float, hbm_bytes: float, sent_bytes: float) -> dict
         "interconnect": sent_bytes / chip.ici_rate,
     }
     longest = max(parts, key=parts.get)
-    return {**parts, "seconds": parts[longest], "bound_by": longest}
+    alone = exposed_bytes / chip.ici_rate
+    hidden = {**parts, "interconnect": parts["interconnect"] - alone}
+    return {
+        **parts,
+        "seconds": parts[longest],
+        "bound_by": longest,
+        "with_exposed": max(hidden.values()) + alone,
+    }

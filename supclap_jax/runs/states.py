@@ -10,6 +10,8 @@ from flax import struct
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from supclap_jax.config.fields import FIELDS
+from supclap_jax.config.values import flatten, from_values
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.encoder import SAMPLE_RATE
 from supclap_jax.models.radius import make_radius_model
@@ -75,14 +77,14 @@ def init_states(config: ConfigDict, mesh: Mesh) -> States:
     Raises:
       ConfigError: as `load_weights`.
     """
-    shardings = state_shardings(_shapes(FrozenConfigDict(config)), mesh)
+    shardings = state_shardings(_shapes(config), mesh)
     states = jax.jit(lambda: _init(config), out_shardings=shardings)()
     return states.replace(dual=load_weights(config, states.dual))
 
 
 def abstract_states(config: ConfigDict, mesh: Mesh) -> States:
     """Shapes, dtypes and shardings of both states, without making them."""
-    states = _shapes(FrozenConfigDict(config))
+    states = _shapes(config)
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         states,
@@ -90,9 +92,15 @@ def abstract_states(config: ConfigDict, mesh: Mesh) -> States:
     )
 
 
+def _shapes(config: ConfigDict) -> States:
+    """Of both states; no field that a resumed run may change has a part in them."""
+    values = {key: value for key, value in flatten(config).items() if not FIELDS[key].resumable}
+    return _traced(FrozenConfigDict(from_values(values)))
+
+
 @lru_cache
-def _shapes(config: FrozenConfigDict) -> States:
-    """Traced once, for a run asks after them several times before its first step."""
+def _traced(config: FrozenConfigDict) -> States:
+    """Once, for a run asks after them several times before its first step."""
     return jax.eval_shape(lambda: _init(config))
 
 

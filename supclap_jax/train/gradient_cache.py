@@ -1,4 +1,4 @@
-"""The towers in training, at once or in the microbatches of the gradient cache."""
+"""The towers in training, at once or in microbatches."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from supclap_jax.config.conditions import MICROBATCHES
 from supclap_jax.errors import ConfigError
 from supclap_jax.losses.microbatches import in_microbatches, microbatches_of
 from supclap_jax.models.dual_encoder import FROZEN, make_model
@@ -24,7 +25,8 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
     Batch norm uses the statistics of the whole batch: it acts on features, so they depend on no
     parameter and are found first (`AudioEncoder.moments`). The result is that of the whole batch,
     except that what is random (dropout, patch-out, SpecAugment) draws from a key for each
-    microbatch, in both passes the same.
+    microbatch, in both passes the same. With `gradient_cache` a microbatch keeps its embeddings
+    alone, otherwise what `remat` leaves of it.
 
     Returns:
       `towers(params, batch_stats, batch, key)` -> outputs of `DualEncoder`, new batch_stats.
@@ -51,7 +53,7 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
         outputs, updated = embed(params, batch_stats, batch, key, mutable=["batch_stats"])
         return outputs, updated.get("batch_stats", {})
 
-    if size is None:
+    if not MICROBATCHES.holds(config):
         return at_once
     devices = config.batch_size // sharding.shard_shape((config.batch_size,))[0]
     if size % devices:
@@ -61,6 +63,12 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
     _check_pooling(config, mesh)
     encoder = audio_encoder(config)
     pools = encoder.momentum is not None and not config.audio.frozen
+
+    def remat(embed):
+        if not config.gradient_cache:
+            return embed
+        policy = jax.checkpoint_policies.save_only_these_names(FROZEN)
+        return jax.checkpoint(embed, prevent_cse=False, policy=policy)
 
     def place(x):
         return jax.lax.with_sharding_constraint(x, sharding)
@@ -80,9 +88,8 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
             moved = jax.tree.map(lambda old, new: share * old + (1 - share) * new, running, pooled)
             new_batch_stats = {**batch_stats, "audio": moved}
             batch_stats = {**batch_stats, "audio": pooled}
-        keep = jax.checkpoint_policies.save_only_these_names(FROZEN)
         embed_all = in_microbatches(
-            partial(embed, params, batch_stats), microbatches, place=place, policy=keep
+            partial(embed, params, batch_stats), microbatches, place=place, remat=remat
         )
         return embed_all(batch, key), new_batch_stats
 

@@ -13,6 +13,7 @@ WITH = {
     "branch.run": {"branch.step": 5},
     "loss.svr.similarity": {"loss.svr.reference": "runs/reference"},
     "attention": {"compute_dtype": "bfloat16"},
+    "audio.saved": {"remat": "full"},
     "data.mixture": {"data.evaluation": "first"},
     "microbatch_size": {"batch_size": 48},
     "pretrained": {"text.tokenizer": "sonar.model"},
@@ -62,6 +63,7 @@ def test_a_config_with_many_fields_changed_comes_back(tmp_path):
     values = {key: other_value(key) for key in FIELDS if key not in EXCLUDED}
     values |= {"loss.base": "siglip", "loss.svr.radius": "dynamic", "data.evaluation": "first"}
     values |= {"optimizer.schedule": "wsd", "total_steps": 200, "loss.svr.initial_radius": 0.5}
+    values["remat"] = "full"
     config = changed(values)
     path = tmp_path / "config.json"
     path.write_text(to_json(config))

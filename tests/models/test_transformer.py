@@ -195,6 +195,21 @@ def test_remat_trades_memory_for_products(params):
     assert memory["full"] < memory["dots"] < memory["none"]
 
 
+@pytest.mark.parametrize(
+    ("saved", "offloaded", "products"),
+    [(("qkv",), (), 23), (("hidden", "sum"), (), 22), (("hidden",), ("qkv", "attended"), 20)],
+)
+def test_each_activation_that_is_kept_saves_its_products(
+    params, expected, saved, offloaded, products
+):
+    """Of "full"'s 24: one each of qkv, the sum and the hidden layer, two of attention's output."""
+    run = gradient(build(remat="full", saved=saved, offloaded=offloaded))
+    got = run(params, TOKENS)
+    assert run.lower(params, TOKENS).compile().as_text().count(" dot(") == products
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+
 def test_layers_start_different_with_the_fan_of_one():
     kernels = blocks(4, **{**OPTIONS, "hidden": 400}).init(
         jax.random.key(0), np.zeros([1, 2, 100]), None, False

@@ -10,10 +10,14 @@ import pytest
 
 from supclap_jax.cli.main import main
 from supclap_jax.errors import ConfigError
+from supclap_jax.planning import planner
 from supclap_jax.planning.chips import CHIPS
+from supclap_jax.planning.compiled_step import abstract_batch
 from supclap_jax.planning.flops import train_step_flops
+from supclap_jax.planning.hosts import host_needs
 from supclap_jax.planning.planner import plan
 from supclap_jax.planning.roofline import floor
+from supclap_jax.runs.mesh import make_mesh
 from tests import tiny
 
 OPTIMIZED = True
@@ -24,16 +28,54 @@ needs_libtpu = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("work", "seconds", "bound_by"),
+    ("work", "seconds", "bound_by", "with_exposed"),
     [
-        ((197e12 * 3, 819e9, 0), 3.0, "matrix"),
-        ((197e12, 819e9 * 2, 200e9), 2.0, "hbm"),
-        ((0, 0, 200e9 * 0.5), 0.5, "interconnect"),
+        ((197e12 * 3, 819e9, 0), 3.0, "matrix", 3.0),
+        ((197e12 * 3, 819e9, 200e9, 100e9), 3.0, "matrix", 3.5),
+        ((197e12, 819e9 * 2, 200e9), 2.0, "hbm", 2.0),
+        ((0, 0, 200e9 * 0.5), 0.5, "interconnect", 0.5),
+        ((0, 0, 200e9 * 0.5, 200e9 * 0.3), 0.5, "interconnect", 0.5),
     ],
 )
-def test_the_slowest_part_sets_the_floor(work, seconds, bound_by):
+def test_the_slowest_part_sets_the_floor(work, seconds, bound_by, with_exposed):
+    """What nothing hides is added to the longest of the rest."""
     least = floor(CHIPS["v5e"], *work)
     assert (least["seconds"], least["bound_by"]) == (pytest.approx(seconds), bound_by)
+    assert least["with_exposed"] == pytest.approx(with_exposed)
+
+
+@pytest.mark.parametrize(("microbatch_size", "unit"), [(None, 8), (24, 24)])
+@pytest.mark.parametrize("most", [48, 53, 100, 1_000, 12_345])
+def test_the_search_ends_within_ten_percent(monkeypatch, microbatch_size, unit, most):
+    """On a device that holds a batch of `most`, or within the least that batches differ by."""
+    tried = []
+
+    def fits(config, devices):
+        tried.append(config.batch_size)
+        return config.batch_size <= most
+
+    monkeypatch.setattr(planner, "fits", fits)
+    config = tiny.get_config()
+    config.batch_size, config.microbatch_size = 48, microbatch_size
+    found = planner._largest(config, range(8)).batch_size
+    assert found <= most < max(1.1 * found, found + unit)
+    assert all(size % unit == 0 for size in tried)
+    assert len(tried) <= 14
+
+
+@pytest.mark.parametrize(("rows", "step_seconds"), [(64, 0.5), (128, 2.0)])
+def test_what_a_host_must_deliver(rows, step_seconds):
+    """Two hosts, clips of 2 s: of each half the rows of a step in its time."""
+    config = tiny.get_config()
+    config.update(batch_size=rows, audio={"seconds": 2.0}, text={"max_tokens": 24})
+    batch = abstract_batch(config, make_mesh(8, rows))
+    needs = host_needs(batch, 2.0, step_seconds, hosts=2)
+    clips = rows / 2 / step_seconds
+    assert needs["hosts"] == 2
+    assert needs["clips_per_second"] == pytest.approx(clips)
+    assert needs["stored_bytes_per_second"] == pytest.approx(clips * 2 * 16_000 * 2)
+    assert needs["decoding_cores"] == pytest.approx(clips / (427 * 5), rel=1e-3)
+    assert needs["device_bytes_per_second"] == pytest.approx(clips * (2 * 16_000 * 4 + 4 + 96 + 4))
 
 
 @needs_libtpu
@@ -56,7 +98,7 @@ def test_a_plan_adds_up(tmp_path, capsys):
             "compile_seconds",
         ),
         *("memory", "largest", "collectives", "hbm_bytes", "flops", "floor", "mfu_bound"),
-        *("clips_per_second", "recipe"),
+        *("clips_per_second", "recipe", "host"),
     ]
     *parts, total, capacity = result["memory"].values()
     assert 0 < sum(parts) == total < capacity

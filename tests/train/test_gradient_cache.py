@@ -61,7 +61,7 @@ def make_variables(config):
 def compiled(config):
     """The gradients of a step, and their arguments."""
     validate(config)
-    mesh = make_mesh(config.mesh.data, config.batch_size)
+    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
     arguments = *make_variables(config), put_batch(make_batch(config), mesh), jax.random.key(1)
     return jax.jit(make_gradients(config, mesh)).lower(*arguments).compile(), arguments
 
@@ -109,6 +109,18 @@ def assert_close(one, other):
             "siglip_dynamic",
             {"text": {"frozen": True, "dropout": 0.1}},
             {"microbatch_size": 4, "loss": {"block_size": "auto"}, "scan_layers": False},
+        ),
+        (
+            "static",
+            {},
+            {
+                "microbatch_size": 8,
+                "mesh": {"data": 4, "fsdp": 2},
+                "gradient_cache": False,
+                "remat": "full",
+                "audio": {"saved": ("qkv",), "offloaded": ("hidden",)},
+                "text": {"saved": ("sum",)},
+            },
         ),
     ],
 )
@@ -177,15 +189,26 @@ def test_equals_one_loss_on_microbatches_with_keys_of_their_own(config, monkeypa
 
 
 def test_memory_is_that_of_a_microbatch(config):
+    """With the cache; without it that of what blocks leave, which is less with remat."""
     config.batch_size = 64
     temporaries = {}
-    for size in (None, 8):
-        config.microbatch_size = size
+    for size, cached, remat in ((None, True, "none"), (8, True, "none"), (8, False, "full")):
+        config.microbatch_size, config.gradient_cache, config.remat = size, cached, remat
         mesh = make_mesh(1, config.batch_size)
         step = make_train_step(config, mesh)
         compiled_step = step.lower(abstract_states(config, mesh), make_batch(config)).compile()
-        temporaries[size] = compiled_step.memory_analysis().temp_size_in_bytes
-    assert temporaries[8] < 0.3 * temporaries[None]
+        temporaries[size, cached] = compiled_step.memory_analysis().temp_size_in_bytes
+    assert temporaries[8, True] < 0.3 * temporaries[None, True]
+    assert temporaries[8, True] < temporaries[8, False] < 0.6 * temporaries[None, True]
+
+
+def test_one_microbatch_is_the_batch(config):
+    """Nothing is computed twice, and what is random is the same."""
+    config.text.dropout = 0.3
+    expected, _ = compiled(config)
+    config.microbatch_size = config.batch_size
+    got, _ = compiled(config)
+    assert got.cost_analysis()["flops"] == expected.cost_analysis()["flops"]
 
 
 def test_microbatches_must_divide_the_batch(config):

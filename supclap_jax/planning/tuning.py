@@ -1,0 +1,270 @@
+"""The settings of a recipe that take the least time on a slice: a few are compiled, all predicted.
+
+Operations and the memory of states are counted exactly for all. What else a step takes of memory,
+and of the rates of HBM and links, is taken to be linear in a few counts; each compilation corrects
+their weights, and the next to be compiled is what is then predicted to be the fastest that fits.
+"""
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from supclap_jax.models.registry import check_config, encoders
+from supclap_jax.planning.chips import CHIPS
+from supclap_jax.planning.compiled_step import (
+    DeviceIsFull,
+    abstract_batch,
+    compile_step,
+    devices_of,
+)
+from supclap_jax.planning.flops import learning_passes, train_step_flops
+from supclap_jax.planning.planner import analysis
+from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.states import abstract_states
+
+MEMORY = 0.95  # share of a device's that a step may take
+NEAR = 0.005  # what is predicted to be faster by less than this share is not compiled
+NOISE, PRIOR = 0.01, 0.5  # relative errors of a prediction with the right weights, and of theirs
+# Bytes of memory, of its rate and of links, before anything was compiled, for a byte that is held.
+TIMES_HELD = {"memory": 1, "hbm": 3, "links": 1e-3, "exposed": 1e-3}
+# What blocks may keep: attention's output saves the fewest operations a byte, and so comes last.
+SAVED = [
+    names for count in range(4) for names in itertools.combinations(("qkv", "sum", "hidden"), count)
+]
+
+
+class Settings(NamedTuple):
+    """What is searched; `KEYS` are the fields of the config."""
+
+    microbatch_size: int | None
+    gradient_cache: bool
+    remat: str
+    audio_saved: tuple[str, ...]
+    text_saved: tuple[str, ...]
+    data: int
+    fsdp: int
+
+
+KEYS = (
+    *("microbatch_size", "gradient_cache", "remat", "audio.saved", "text.saved"),
+    *("mesh.data", "mesh.fsdp"),
+)
+
+
+def tune(
+    config: ConfigDict,
+    topology: str,
+    compilations: int = 8,
+    tell: Callable[[dict], None] = lambda entry: None,
+) -> dict:
+    """Searches `remat`, what blocks keep, microbatches and mesh for the least time on a slice.
+
+    That is the floor with exposed communication, of `roofline.floor`.
+
+    Args:
+      config: of the recipe, the first that is compiled.
+      topology: as of `planner.plan`.
+      compilations: at most so many.
+      tell: is called with the entry of each one.
+
+    Returns:
+      A dict for JSON. "recipe" and each of "best", those that fit, the fastest first: "settings",
+      by dotted key, where they are not the recipe's, and what `planner.analysis` gives; of one that
+      does not fit, "memory" is None. "candidates" and "compilations", how many, and "seconds".
+
+    Raises:
+      ConfigError: as of `planner.plan`.
+    """
+    check_config(config)
+    devices = devices_of(topology)
+    chip = CHIPS[topology.partition(":")[0]]
+    began = time.perf_counter()
+    space = list(dict.fromkeys(_space(config, len(devices))))
+    table = _Table(config, space, devices, chip)
+    entries: dict[int, dict] = {}
+    place = 0
+    while len(entries) < min(compilations, len(space)):
+        entries[place] = _compiled(config, space[place], devices, chip)
+        tell(entries[place])
+        table.learn(place, entries[place])
+        place = next(filter(None, map(table.faster, (0, 1))), None)
+        if place is None:
+            break
+    fitting = [x for x in entries.values() if x["memory"] and _fits(x["memory"])]
+    return {
+        "topology": topology,
+        "candidates": len(space),
+        "compilations": len(entries),
+        "seconds": time.perf_counter() - began,
+        "recipe": entries[0],
+        "best": sorted(fitting, key=lambda x: x["floor"]["with_exposed"]),
+    }
+
+
+def with_settings(config: ConfigDict, settings: Settings) -> ConfigDict:
+    """A config with other settings."""
+    changed = deepcopy(config)
+    for key, value in zip(KEYS, settings, strict=True):
+        *sections, name = key.split(".")
+        functools.reduce(getattr, sections, changed)[name] = value
+    return changed
+
+
+def _own(config: ConfigDict, devices: int) -> Settings:
+    values = [functools.reduce(getattr, key.split("."), config) for key in KEYS]
+    own = Settings(*values)
+    data = devices // own.fsdp if own.data == -1 else own.data
+    return own._replace(data=data, fsdp=devices // data if own.fsdp == -1 else own.fsdp)
+
+
+def _space(config: ConfigDict, devices: int) -> Iterator[Settings]:
+    """All settings that are considered, the config's own first."""
+    yield _own(config, devices)
+    microbatches = [(None, True)]
+    size = config.batch_size
+    while size % (2 * devices) == 0:
+        size //= 2
+        microbatches += [(size, False), (size, True)]
+    saved = [
+        SAVED if "saved" in encoder.fields and not config[tower].frozen else [()]
+        for tower, encoder in encoders(config).items()
+    ]
+    remats = [("none", (), ()), *itertools.product(["full"], *saved)]
+    sizes = [2**power for power in range(devices.bit_length()) if devices % 2**power == 0]
+    for microbatch, remat, fsdp in itertools.product(microbatches, remats, sizes):
+        yield Settings(*microbatch, *remat, devices // fsdp, fsdp)
+
+
+def _compiled(config: ConfigDict, settings: Settings, devices: list, chip) -> dict:
+    changed = with_settings(config, settings)
+    own = _own(config, len(devices))
+    entry = {
+        "settings": {
+            key: new for key, new, old in zip(KEYS, settings, own, strict=True) if new != old
+        }
+    }
+    try:
+        return entry | analysis(changed, compile_step(changed, devices), chip, len(devices))
+    except DeviceIsFull as full:
+        return entry | {"memory": None, "used": full.used}
+
+
+def _fits(memory: dict[str, int]) -> bool:
+    return memory["total"] <= MEMORY * memory["capacity"]
+
+
+def _counts(config: ConfigDict, space: list[Settings], devices: list) -> Iterator[tuple]:
+    """Of each of the settings and of one device: operations; bytes of states and batch; and what
+    memory, the rate of HBM and the links are linear in."""
+
+    @functools.cache
+    def work(has_parts: bool, *others) -> tuple[int, int, int]:
+        size = config.batch_size // 2 if has_parts else None
+        changed = with_settings(config, Settings(size, *others, config.mesh.data, config.mesh.fsdp))
+        held = sum(
+            part.held
+            for tower, encoder in encoders(changed).items()
+            for part in encoder.flops(changed).values()
+            if not config[tower].frozen
+        )
+        return sum(train_step_flops(changed).values()), held, learning_passes(changed)
+
+    @functools.cache
+    def placed(data: int, fsdp: int) -> tuple[int, int]:
+        mesh = make_mesh(data, config.batch_size, fsdp, devices)
+        states = abstract_states(config, mesh)
+        known = sum(map(_bytes, jax.tree.leaves((states, abstract_batch(config, mesh)))))
+        return known, sum(map(_bytes, jax.tree.leaves(states.dual.params)))
+
+    for settings in space:
+        size, cached, *remat, data, fsdp = settings
+        count = data * fsdp
+        flops, held, passes = work(size is not None, cached, *remat)
+        known, weights = placed(data, fsdp)
+        parts = 1 if size is None else config.batch_size // size
+        rows = config.batch_size / count / parts
+        held_at_once = held / count / (parts if size is not None and cached else 1)
+        runs = parts * passes
+        gathered, summed = weights * (fsdp - 1), weights * (data - 1) / data
+        yield (
+            flops / count,
+            known,
+            (held_at_once, rows, 1),
+            (held / count, rows, runs * weights * fsdp, weights, 1),
+            (held / count, runs * gathered, parts * summed, parts * gathered, 1),
+        )
+
+
+def _bytes(array: jax.ShapeDtypeStruct) -> int:
+    """On one device."""
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
+
+
+class _Table:
+    """Counts of all settings, and what those that were compiled say of the rest."""
+
+    def __init__(self, config: ConfigDict, space: list[Settings], devices: list, chip):
+        self.chip = chip
+        self.found = {"memory": {}, "hbm": {}, "links": {}, "exposed": {}}
+        self.actual: dict[int, float] = {}
+        rows = _counts(config, space, devices)
+        self.flops, self.known, *counts = (np.array(x) for x in zip(*rows, strict=True))
+        self.counts = dict(zip(self.found, [*counts, counts[-1]], strict=True))
+
+    def learn(self, place: int, entry: dict) -> None:
+        """Takes in what the compiler found."""
+        used = entry["memory"]["total"] if entry["memory"] else entry["used"]
+        if used is not None:
+            self.found["memory"][place] = used - self.known[place]
+        self.actual[place] = math.inf
+        if entry["memory"]:
+            self.found["hbm"][place] = entry["hbm_bytes"]
+            for what, name in (("links", "bytes"), ("exposed", "exposed")):
+                kinds = entry["collectives"].values()
+                self.found[what][place] = sum(kind[name] for kind in kinds)
+            if _fits(entry["memory"]):
+                self.actual[place] = entry["floor"]["with_exposed"]
+
+    def faster(self, hope: float) -> int | None:
+        """The one not compiled that is predicted to be the fastest, if it is faster than those.
+
+        Args:
+          hope: standard errors of the predictions to take off them.
+        """
+        alone = self._predicted("exposed", hope) / self.chip.ici_rate
+        parts = [
+            self.flops / self.chip.flops,
+            self._predicted("hbm", hope) / self.chip.hbm_rate,
+            self._predicted("links", hope) / self.chip.ici_rate - alone,
+        ]
+        seconds = np.max(parts, axis=0) + alone
+        memory = self.known + self._predicted("memory", hope)
+        seconds[memory > MEMORY * self.chip.hbm_bytes] = math.inf
+        seconds[list(self.actual)] = math.inf
+        place = int(np.argmin(seconds))
+        return place if seconds[place] < (1 - NEAR) * min(self.actual.values()) else None
+
+    def _predicted(self, what: str, hope: float) -> np.ndarray:
+        """Bayesian linear regression; the first compilation gives the scale of the weights."""
+        counts, found = self.counts[what], self.found[what]
+        if not found:
+            return np.zeros(len(counts))
+        places, values = list(found), np.array(list(found.values()), float)
+        scale = np.maximum(counts.max(axis=0), 1)
+        x = counts / scale
+        first, known = x[places[0]], TIMES_HELD[what] * scale[0]
+        rest = max(values[0] - known * first[0], NOISE * values[0])
+        prior = np.append(known, np.full(x.shape[1] - 1, rest / max(first[1:].sum(), NOISE)))
+        rows = np.concatenate([x[places] / (NOISE * values[:, None]), np.diag(1 / (PRIOR * prior))])
+        target = np.concatenate([np.full(len(values), 1 / NOISE), np.full(len(prior), 1 / PRIOR)])
+        weights = np.linalg.lstsq(rows, target, rcond=None)[0]
+        errors = np.linalg.norm(x @ np.linalg.pinv(rows), axis=1)
+        return np.maximum(x @ weights - hope * errors, 0)
