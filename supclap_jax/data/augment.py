@@ -1,6 +1,12 @@
 """Augmentations of training audio, on the host: float32 `[samples]`, the clip's own first."""
 
 import numpy as np
+from ml_collections import ConfigDict
+
+
+def changes_values(config: ConfigDict) -> bool:
+    """Whether samples become others, and do not only move."""
+    return bool(config.data.gain_db or config.data.mixup)
 
 
 def time_shift(audio: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:

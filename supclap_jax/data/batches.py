@@ -32,12 +32,14 @@ class LoadPair(grain.transforms.RandomMap):
 
     Attributes:
       seconds: length of the audio.
+      sixteen_bit: whether the audio is to be int16, which loses nothing of sounds of 16 bit.
     """
 
     clips: Clips | Mixture
     tokenizer: Tokenizer
     config: ConfigDict
     seconds: float
+    sixteen_bit: bool
 
     def random_map(self, index: int, rng: np.random.Generator) -> Batch:
         data = self.config.data
@@ -56,7 +58,7 @@ class LoadPair(grain.transforms.RandomMap):
         if data.gain_db:
             audio = augment.gain(audio, data.gain_db, rng)
         pair = {
-            "audio": audio,
+            "audio": (audio * 2**15).astype(np.int16) if self.sixteen_bit else audio,
             "audio_lengths": np.int32(samples),
             "tokens": self.tokenizer.encode(caption, language, self.config.text.max_tokens),
             "group_ids": np.int32(index),
@@ -92,12 +94,15 @@ def training_batches(
     clips before it repeats one. With `data.buckets`, a batch holds clips of one bucket.
 
     Yields:
-      "audio" float32 `[batch, samples]`, "audio_lengths" int32 `[batch]`, how many of them are the
-      clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32 `[batch]`, the clip's
-      number; batch is `config.batch_size / hosts`. With offline similarities "reference_audio" and
-      "reference_text" float32 `[batch, dim]`, the pair's embeddings by the reference model.
+      "audio" `[batch, samples]`, float32, or of prepared sets of 16 bit, unless `gain_db` or
+      `mixup` change their values, int16 in units of 2^-15; "audio_lengths" int32 `[batch]`, how
+      many of them are the clip's own, "tokens" int32 `[batch, max_tokens]` and "group_ids" int32
+      `[batch]`, the clip's number; batch is `config.batch_size / hosts`. With offline similarities
+      "reference_audio" and "reference_text" float32 `[batch, dim]`, the pair's embeddings by the
+      reference model.
     """
     per_host = config.batch_size // hosts
+    sixteen_bit = clips.sixteen_bit and not augment.changes_values(config)
     streams, weights = [], []
     for bucket, (seconds, pools) in enumerate(_buckets(clips, config)):
         orders = [
@@ -107,7 +112,7 @@ def training_batches(
         shares = [share for _, share in pools]
         order = orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, weights=shares)
         pairs = order.seed(_seed(config, bucket, 0)).random_map(
-            LoadPair(clips, tokenizer, config, seconds)
+            LoadPair(clips, tokenizer, config, seconds, sixteen_bit)
         )
         streams.append(pairs.batch(per_host)[host::hosts])
         weights.append(sum(shares))

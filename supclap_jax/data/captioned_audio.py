@@ -31,6 +31,7 @@ class CaptionedAudio(tfds.core.ShardBasedBuilder):
     code_path = None  # no checksum files beside this module
 
     def __init__(self, shards: dict[str, list[Shard]], data_dir: Path, form: Form):
+        self.form = form
         self.examples = {
             split: [
                 ShardExamples(

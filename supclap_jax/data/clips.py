@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from supclap_jax.data.sound_files import BadAudio, survey_all
 from supclap_jax.data.text import LABEL_LANGUAGE, label_caption
@@ -57,6 +58,7 @@ class Clips:
     events: tuple[int, ...] = ()
     contents: Sequence[bytes] = ()
     classes: tuple[str, ...] = ()
+    sixteen_bit: ClassVar[bool] = False  # files may hold anything
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -62,7 +62,8 @@ def prepare(
     Returns:
       {"read", "written", "excluded", "skipped", "ignored", "silent": {kind (see `Flac`): clips},
       "splits": {split: {"clips", "labelled", "classes", "languages": {language: clips}, "digest",
-      "repeated": clips with the audio of another}},
+      "repeated": clips with the audio of another, "sixteen_bit": whether all are mono at 16 kHz and
+      16 bit}},
       "problems": [{"split", "id", "file", "reason", "excluded"}, ...]}
 
     Raises:
@@ -229,7 +230,14 @@ def _report(builder: CaptionedAudio) -> dict:
         )
         silent.update(note["silent"])
         mine = report["splits"].setdefault(
-            split, {"clips": 0, "labelled": 0, "classes": [], "languages": {}}
+            split,
+            {
+                "clips": 0,
+                "labelled": 0,
+                "classes": [],
+                "languages": {},
+                "sixteen_bit": not builder.form.original,
+            },
         )
         mine["clips"] += written
         mine["labelled"] += note["labelled"]

@@ -43,6 +43,9 @@ class PreparedSplit(Sequence):
       split: such as "train".
       languages: captions wanted.
 
+    Attributes:
+      sixteen_bit: whether all sounds are mono at 16 kHz and 16 bit.
+
     Raises:
       DataError: there is no such set or split.
     """
@@ -57,6 +60,7 @@ class PreparedSplit(Sequence):
                 raise DataError(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
             self._size, self._digest = splits[split]["clips"], splits[split]["digest"]
             self._captioned = splits[split]["languages"]
+            self.sixteen_bit = splits[split].get("sixteen_bit", False)  # older sets do not say
             lists = (mine.get("classes", ()) for mine in splits.values())  # older sets have none
             self._classes = tuple(sorted(set().union(*lists)))
             self._covered = [splits[split]["labelled"]]
@@ -243,6 +247,11 @@ class Mixture(Sequence):
         """Each set's first clip, the one after its last, and its weight."""
         starts = [0, *self._stops[:-1]]
         return tuple(zip(starts, self._stops, self._weights, strict=True))
+
+    @property
+    def sixteen_bit(self) -> bool:
+        """Whether all sounds are mono at 16 kHz and 16 bit."""
+        return all(split.sixteen_bit for split in self.splits)
 
     def durations(self) -> Iterator[np.ndarray]:
         """Seconds of the clips of each set."""

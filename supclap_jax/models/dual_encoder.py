@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from supclap_jax.config.base_loss import takes_bias
 from supclap_jax.errors import ConfigError
+from supclap_jax.models.encoder import as_float
 from supclap_jax.models.registry import audio_encoder, text_encoder
 from supclap_jax.models.transformer import place
 
@@ -76,11 +77,11 @@ class DualEncoder(nn.Module):
     ) -> jax.Array:
         """Unit embeddings `[batch, projection_dim]` of `waveform [batch, samples]` at 16 kHz.
 
-        `lengths [batch]` are those of the clips in samples, at least 2,400
-        (`data.audio.MIN_SAMPLES`); what follows is padding and changes nothing. None if there is
-        none.
+        It is float32, or int16 in units of 2^-15. `lengths [batch]` are those of the clips in
+        samples, at least 2,400 (`data.audio.MIN_SAMPLES`); what follows is padding and changes
+        nothing. None if there is none.
         """
-        features, lengths = self.frontend(waveform, lengths)
+        features, lengths = self.frontend(as_float(waveform), lengths)
         learns = train and "audio" not in self.frozen
         embedding = self.audio(features, lengths, train=learns)
         return self.audio_projection(self._freeze("audio", embedding))

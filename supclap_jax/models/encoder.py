@@ -22,6 +22,13 @@ from supclap_jax.models.key_maps import Layout
 SAMPLE_RATE = 16_000  # of all waveforms
 
 
+def as_float(waveform: jax.Array) -> jax.Array:
+    """Samples as float32; int16 ones are in units of 2^-15."""
+    if waveform.dtype == jnp.int16:
+        return waveform.astype(jnp.float32) * 2**-15
+    return waveform
+
+
 @dataclass(frozen=True)
 class Work:
     """Floating-point operations of a part of an encoder, on the whole batch of one step.

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from supclap_jax.config.conditions import OFFLINE
+from supclap_jax.data.augment import changes_values
 from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.encoder import SAMPLE_RATE
@@ -100,11 +101,14 @@ def fits(config: ConfigDict, devices: list) -> bool:
 
 
 def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, dtypes and shardings of what `training_batches` yields, joined over hosts."""
+    """Shapes, dtypes and shardings of what `training_batches` yields, joined over hosts.
+
+    The sets are taken to be prepared ones, of 16 bit.
+    """
     rows, sharding = config.batch_size, batch_sharding(mesh)
     samples = round(config.audio.seconds * SAMPLE_RATE)
     shapes = {
-        "audio": ((rows, samples), jnp.float32),
+        "audio": ((rows, samples), jnp.float32 if changes_values(config) else jnp.int16),
         "audio_lengths": ((rows,), jnp.int32),
         "tokens": ((rows, config.text.max_tokens), jnp.int32),
         "group_ids": ((rows,), jnp.int32),

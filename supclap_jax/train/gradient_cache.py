@@ -12,6 +12,7 @@ from supclap_jax.config.conditions import MICROBATCHES
 from supclap_jax.errors import ConfigError
 from supclap_jax.losses.microbatches import in_microbatches, microbatches_of
 from supclap_jax.models.dual_encoder import FROZEN, make_model
+from supclap_jax.models.encoder import as_float
 from supclap_jax.models.registry import audio_encoder, encoders
 from supclap_jax.runs.mesh import batch_sharding
 from supclap_jax.runs.states import abstract_states
@@ -81,7 +82,8 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
 
             def moments_of_part(i):
                 clips = part(i)
-                return encoder.moments(*encoder.frontend(clips["audio"], clips["audio_lengths"]))
+                waveform = as_float(clips["audio"])
+                return encoder.moments(*encoder.frontend(waveform, clips["audio_lengths"]))
 
             share, running = encoder.momentum, batch_stats["audio"]
             pooled = encoder.pooled(jax.lax.map(moments_of_part, jnp.arange(microbatches)))

@@ -63,7 +63,7 @@ def test_a_config_with_many_fields_changed_comes_back(tmp_path):
     values = {key: other_value(key) for key in FIELDS if key not in EXCLUDED}
     values |= {"loss.base": "siglip", "loss.svr.radius": "dynamic", "data.evaluation": "first"}
     values |= {"optimizer.schedule": "wsd", "total_steps": 200, "loss.svr.initial_radius": 0.5}
-    values["remat"] = "full"
+    values |= {"remat": "full", "microbatch_size": 24}
     config = changed(values)
     path = tmp_path / "config.json"
     path.write_text(to_json(config))

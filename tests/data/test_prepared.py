@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import pickle
 import shutil
@@ -95,14 +96,32 @@ def test_a_prepared_set_is_the_set_it_was_made_of(soundscape, prepared_soundscap
 def test_training_on_it_is_training_on_the_files(
     soundscape, prepared_soundscape, config, tokenizer
 ):
-    """Same clips, crops and captions, at every step."""
+    """Same clips, crops and captions, at every step; of 16 bit, which travel as such."""
     files = read_clotho(soundscape, "development", ENGLISH)
     records = open_training(prepared_soundscape, {}, ENGLISH)
     for mine, theirs in zip(
         take(records, tokenizer, config, 4), take(files, tokenizer, config, 4), strict=True
     ):
+        assert (mine["audio"].dtype, theirs["audio"].dtype) == (np.int16, np.float32)
+        np.testing.assert_array_equal(mine.pop("audio"), theirs.pop("audio") * 2**15)
         for name in theirs:
             np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+@pytest.mark.parametrize("change", [{"gain_db": 3.0}, {"mixup": 0.5}, {}])
+def test_what_may_not_be_of_sixteen_bit_stays_float(
+    change, soundscape, prepared_soundscape, config, tokenizer, tmp_path
+):
+    """Louder and mixed clips, sets in their original form, and sets that do not say."""
+    config.data.update(change)
+    folder = prepared_soundscape
+    if not change:
+        folder = shutil.copytree(folder, tmp_path / "older")
+        report = json.loads((folder / "report.json").read_text())
+        assert report["splits"]["train"].pop("sixteen_bit") is True
+        (folder / "report.json").write_text(json.dumps(report))
+    batch = take(open_training(folder, {}, ENGLISH), tokenizer, config, 1)[0]
+    assert batch["audio"].dtype == np.float32
 
 
 def test_clips_with_only_a_label_are_captioned_by_it(folder, config, tokenizer):
@@ -153,7 +172,8 @@ def test_a_mixture_keeps_its_proportions_and_numbers_its_clips(folder, mixed, to
             assert sorted(these) == list(range(start, stop))
     for batch in batches[:2]:
         for audio, clip in zip(batch["audio"], batch["group_ids"], strict=True):
-            np.testing.assert_array_equal(audio, read_clip(mixture[int(clip)].audio, 1.0)[0])
+            expected, _ = read_clip(mixture[int(clip)].audio, 1.0)
+            np.testing.assert_array_equal(audio, expected * 2**15)
 
 
 @pytest.mark.parametrize(("buckets", "workers"), [((), 1), ((0.75,), 2)])

@@ -75,7 +75,7 @@ def test_what_a_host_must_deliver(rows, step_seconds):
     assert needs["clips_per_second"] == pytest.approx(clips)
     assert needs["stored_bytes_per_second"] == pytest.approx(clips * 2 * 16_000 * 2)
     assert needs["decoding_cores"] == pytest.approx(clips / (427 * 5), rel=1e-3)
-    assert needs["device_bytes_per_second"] == pytest.approx(clips * (2 * 16_000 * 4 + 4 + 96 + 4))
+    assert needs["device_bytes_per_second"] == pytest.approx(clips * (2 * 16_000 * 2 + 4 + 96 + 4))
 
 
 @needs_libtpu

@@ -31,14 +31,18 @@ def config(config):
 
 
 def make_batch(config):
-    """Clips of different loudness, so that parts of the batch differ in their statistics."""
+    """Clips of different loudness, so that parts of the batch differ in their statistics.
+
+    Their samples are of 16 bit.
+    """
     rng = np.random.default_rng(0)
     tokens = rng.integers(4, 300, (config.batch_size, config.text.max_tokens), np.int32)
     tokens[:, 12:] = 1
     samples = round(config.audio.seconds * 16_000)
+    noise = rng.normal(size=(config.batch_size, samples))
     loudness = 10 ** rng.uniform(-3, 0, (config.batch_size, 1))
     return {
-        "audio": (loudness * rng.normal(size=(config.batch_size, samples))).astype(np.float32),
+        "audio": (np.round(loudness * noise.clip(-3, 3) * 2**13) / 2**15).astype(np.float32),
         "audio_lengths": rng.integers(samples // 2, samples + 1, config.batch_size, np.int32),
         "tokens": tokens,
         "group_ids": np.arange(config.batch_size, dtype=np.int32) % 14,
@@ -58,17 +62,20 @@ def make_variables(config):
     return jax.tree_util.tree_map_with_path(draw, trees)
 
 
-def compiled(config):
+def compiled(config, as_int16=False):
     """The gradients of a step, and their arguments."""
     validate(config)
+    batch = make_batch(config)
+    if as_int16:
+        batch["audio"] = (batch["audio"] * 2**15).astype(np.int16)
     mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
-    arguments = *make_variables(config), put_batch(make_batch(config), mesh), jax.random.key(1)
+    arguments = *make_variables(config), put_batch(batch, mesh), jax.random.key(1)
     return jax.jit(make_gradients(config, mesh)).lower(*arguments).compile(), arguments
 
 
-def run(config):
+def run(config, as_int16=False):
     """((gradient, radius_gradient), batch_stats, metrics)."""
-    gradients, arguments = compiled(config)
+    gradients, arguments = compiled(config, as_int16)
     return jax.device_get(gradients(*arguments))
 
 
@@ -127,9 +134,10 @@ def assert_close(one, other):
 def test_equals_the_whole_batch(config, variant, changes, in_parts):
     set_variant(config, variant)
     config.update(changes)
+    """Also where audio travels as integers."""
     whole = run(config)
     config.update(in_parts)
-    assert_close(run(config), whole)
+    assert_close(run(config, as_int16=True), whole)
 
 
 def test_equals_one_loss_on_microbatches_with_keys_of_their_own(config, monkeypatch):
