@@ -22,7 +22,7 @@ from supclap_jax.config import VARIANTS, read_config
 from supclap_jax.data.soundscape import Soundscape
 from supclap_jax.data.soundscape_files import write_clotho
 from supclap_jax.evaluate.evaluation import evaluate_run
-from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.mesh import make_mesh, mesh_of, put_batch
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.loop import train
 from supclap_jax.train.step import make_train_step
@@ -59,7 +59,7 @@ def trained(variant: str, way: str) -> dict[str, np.ndarray]:
     """Both states after some steps, and the last metrics."""
     config = tiny(variant)
     config.update(WAYS[way])
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+    mesh = mesh_of(config)
     states, step = init_states(config, mesh), make_train_step(config, mesh)
     for k in range(STEPS):
         states, metrics = step(states, put_batch(make_batch(config, k, padded=True), mesh))

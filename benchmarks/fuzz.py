@@ -61,6 +61,7 @@ VALUES = {
     "evaluate.batch_size": (1, 5, 8),
     "mesh.data": (1, -1),
     "mesh.fsdp": (1, -1),
+    "mesh.slices": (None, 1),
 }
 LEFT = (
     *("data.path", "data.mixture", "data.evaluation", "branch.run", "branch.step", "pretrained"),

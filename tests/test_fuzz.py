@@ -14,7 +14,7 @@ from supclap_jax.config import FIELDS, read_config
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.registry import check_config
 from supclap_jax.planning.compiled_step import abstract_batch
-from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.mesh import mesh_of
 from supclap_jax.runs.states import abstract_states
 from supclap_jax.train.step import make_train_step
 
@@ -38,7 +38,7 @@ def test_what_is_accepted_makes_a_step(line):
     try:
         config = read_config(recipe.removeprefix("--config="), overrides)
         check_config(config)
-        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        mesh = mesh_of(config)
         step = make_train_step(config, mesh)
     except ConfigError:
         assume(False)

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from supclap_jax.cli.arguments import add_recipe, config_of
-from supclap_jax.errors import DoesNotFit
+from supclap_jax.errors import ConfigError, DoesNotFit
 from supclap_jax.files import check_output, path_of
 
 EXAMPLE = "supclap plan --config=pretrain --topology=v5e:16x16\n"
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topology", required=True, help="TPU generation and shape: v5e:16x16, v4:4x4x8, v6e:8x8"
     )
+    parser.add_argument("--slices", type=int, default=1, help="so many of these slices; default: 1")
     search = parser.add_mutually_exclusive_group()
     search.add_argument(
         "--search", action="store_true", help="find the largest batch that fits, within 10 %%"
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     check_output(options.json)
+    if options.slices < 1:
+        raise ConfigError(f"--slices is {options.slices}; expected at least 1")
     config = config_of(options)  # before the imports that take seconds
     import jax
 
@@ -56,13 +59,14 @@ def _plan(options: argparse.Namespace, config) -> dict:
     from supclap_jax.planning.planner import plan
 
     with working(f"compiling for {options.topology}; minutes for a large slice"):
-        result = plan(config, options.topology, options.search)
+        result = plan(config, options.topology, options.search, options.slices)
+    slices = "" if options.slices == 1 else f" of {options.slices} slices"
     devices = result["devices"]
     devices = "" if devices == result["chips"] else f", {devices:,} devices"
     parts = f" in microbatches of {config.microbatch_size:,}" if config.microbatch_size else ""
     console.print(
         f"{options.config}, batch {config.batch_size:,}{parts}, on {result['chips']:,} chips of "
-        f"{options.topology}{devices}; compiled in {result['compile_seconds']:.0f} s.",
+        f"{options.topology}{slices}{devices}; compiled in {result['compile_seconds']:.0f} s.",
         soft_wrap=True,
     )
     for table in tables(result):
@@ -86,7 +90,7 @@ def _tune(options: argparse.Namespace, config) -> dict:
         console.print(f"{found}: {name}", soft_wrap=True)
 
     with working(f"compiling for {options.topology}, up to eight times; minutes each"):
-        result = tune(config, options.topology, tell=tell)
+        result = tune(config, options.topology, slices=options.slices, tell=tell)
     console.print(tuned_table(result))
     if result["best"]:
         console.print(

@@ -412,4 +412,10 @@ FIELDS: dict[str, Field] = {
         either(-1, COUNT),
         resumable=True,
     ),
+    "mesh.slices": Field(
+        None,
+        "slices of TPUs that the mesh spans; None: those that there are",
+        optional(COUNT),
+        resumable=True,
+    ),
 }

@@ -21,7 +21,7 @@ from supclap_jax.planning.compiled_step import abstract_batch
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.planning.planner import plan
 from supclap_jax.runs.health import duration
-from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.mesh import make_mesh, mesh_of
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.step import make_train_step
 
@@ -121,7 +121,7 @@ def _shape(config: ConfigDict) -> tuple:
 
 def _measured(config: ConfigDict) -> float:
     """Seconds of a step on silent clips, the median of a few after the first two."""
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+    mesh = mesh_of(config)
     batch = {
         name: jnp.ones(x.shape, x.dtype, device=x.sharding)
         for name, x in abstract_batch(config, mesh).items()

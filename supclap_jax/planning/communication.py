@@ -76,6 +76,48 @@ def collectives(program: Program) -> dict[str, dict[str, int]]:
     }
 
 
+def between_slices(program: Program, slices: int) -> dict[str, int]:
+    """What a device sends to other slices in one run of the program.
+
+    XLA takes it through the host's network: it sends an array out and receives the result. Bytes
+    are counted as of `collectives`, for groups of one device of each of the slices.
+
+    Returns:
+      {"count", "bytes", "exposed"}.
+    """
+    total = Counter(count=0, bytes=0, exposed=0)
+    for name, runs in executions(program, within_fusions=False).items():
+        computation = program.computations[name]
+        begun, ends = {}, {}
+        for place, instruction in enumerate(computation.values()):
+            if instruction.opcode == "send" and (kind := _crossing(instruction)):
+                begun[_meeting(instruction)] = (
+                    place,
+                    _sent(kind, computation[instruction.operands[0]].bytes, slices),
+                )
+            if instruction.opcode in ("send-done", "recv-done"):
+                ends[_meeting(computation[instruction.operands[0]])] = place
+        instructions = list(computation.values())
+        for meeting, (place, sent) in begun.items():
+            span = instructions[place : ends.get(meeting, place) + 1]
+            total.update(count=runs, bytes=runs * sent)
+            if not any(_multiplies(program, instruction) for instruction in span):
+                total.update(exposed=runs * sent)
+    return dict(total)
+
+
+def _crossing(instruction: Instruction) -> str | None:
+    """The kind of collective between slices that a send begins; None of any other."""
+    found = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes)
+    return found and found[1].lower().replace("_", "-")
+
+
+def _meeting(instruction: Instruction) -> str | None:
+    """What a send and the receiving of its result have in common."""
+    found = re.search(r'_xla_host_transfer_rendezvous="([^"]+)"', instruction.attributes)
+    return found and found[1]
+
+
 def _transfers(program: Program, name: str, instruction: Instruction) -> Iterator[Transfer]:
     """Collectives that an instruction of a computation is, or that are fused in it."""
     yield from _own_transfer(program, name, instruction, fused=False)

@@ -16,7 +16,7 @@ from supclap_jax.data.reference_embeddings import open_reference
 from supclap_jax.errors import ConfigError
 from supclap_jax.models.encoder import SAMPLE_RATE
 from supclap_jax.planning.chips import CHIPS
-from supclap_jax.runs.mesh import batch_sharding, make_mesh
+from supclap_jax.runs.mesh import batch_sharding, mesh_of
 from supclap_jax.runs.states import abstract_states
 from supclap_jax.train.step import make_train_step
 
@@ -32,15 +32,15 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class DeviceIsFull(Exception):
-    """A step needs more memory than a device has: `used` bytes, or None if that is not known."""
+    """A step needs more memory than a device has: `used` bytes of temporaries, if that is known."""
 
     def __init__(self, used: int | None):
         super().__init__(used)
         self.used = used
 
 
-def devices_of(topology: str) -> list:
-    """The devices of a slice such as "v5e:16x16".
+def devices_of(topology: str, slices: int = 1) -> list:
+    """The devices of a slice such as "v5e:16x16", or of several.
 
     Raises:
       ConfigError: there is no such topology, or no libtpu to know it.
@@ -51,6 +51,11 @@ def devices_of(topology: str) -> list:
             f"topology is {topology!r}; expected a generation of {', '.join(CHIPS)} and a shape, "
             "such as v5e:16x16"
         )
+    if slices > 1 and CHIPS[generation].network_rate is None:
+        raise ConfigError(
+            f"how fast the network between slices of {generation} is was not published, so that no "
+            "plan of several can be made; leave out --slices"
+        )
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError(
             "plans for TPUs need their compiler: pip install --no-deps --target=.venv/libtpu "
@@ -60,7 +65,7 @@ def devices_of(topology: str) -> list:
         os.environ.setdefault(name, value)
     try:
         return topologies.get_topology_desc(
-            platform="tpu", topology_name=topology, **CHIPS[generation].options
+            platform="tpu", topology_name=topology, num_slices=slices, **CHIPS[generation].options
         ).devices
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
@@ -77,7 +82,7 @@ def compile_step(config: ConfigDict, devices: list) -> jax.stages.Compiled:
       DeviceIsFull: it needs more memory than a device has.
       ConfigError: the recipe's mesh does not fit the devices, or as `make_train_step`.
     """
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp, devices)
+    mesh = mesh_of(config, devices)
     step = make_train_step(config, mesh)
     lowered = step.lower(abstract_states(config, mesh), abstract_batch(config, mesh))
     cached = jax.config.jax_enable_compilation_cache
@@ -123,22 +128,18 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeSt
 
 
 def memory_of(compiled: jax.stages.Compiled, capacity: int) -> dict[str, int]:
-    """Bytes of a device; what the program gives back in place of an argument counts once."""
+    """Bytes of a device, at the moment where most of them are in use."""
     analysis = compiled.memory_analysis()
+    arguments = analysis.argument_size_in_bytes
     parts = {
-        "arguments": analysis.argument_size_in_bytes,
-        "outputs": analysis.output_size_in_bytes,
-        "aliases": -analysis.alias_size_in_bytes,
-        "temporaries": analysis.temp_size_in_bytes,
+        "arguments": arguments,
+        "temporaries": analysis.peak_memory_in_bytes - arguments,
         "code": analysis.generated_code_size_in_bytes,
     }
     return {**parts, "total": sum(parts.values()), "capacity": capacity}
 
 
 def _used(message: str) -> int | None:
-    """Bytes that a compiler's complaint says are needed; None where it does not."""
-    found = re.search(r"\(([\d.]+)([KMGT])\) exceeds|Used ([\d.]+)([KMGT]) of", message)
-    if not found:
-        return None
-    number, unit = found[1] or found[3], found[2] or found[4]
-    return round(float(number) * UNITS[unit])
+    """Bytes of temporaries that a compiler's complaint asks for; None where it does not say."""
+    found = re.search(r"\(([\d.]+)([KMGT])\) exceeds", message)
+    return round(float(found[1]) * UNITS[found[2]]) if found else None

@@ -19,6 +19,11 @@ def tables(result: dict) -> Iterator[Table]:
     for kind, total in result["collectives"].items():
         gigabytes = (f"{total[name] / 1e9:.2f}" for name in ("bytes", "exposed"))
         sent.add_row(kind, f"{total['count']:,}", *gigabytes)
+    if result["slices"] > 1:
+        crossing = result["between_slices"]
+        gigabytes = (f"{crossing[name] / 1e9:.2f}" for name in ("bytes", "exposed"))
+        sent.add_section()
+        sent.add_row("to other slices", f"{crossing['count']:,}", *gigabytes)
     yield sent
 
     work = _table("part of a step", "TFLOP, all devices", "%")
@@ -31,7 +36,9 @@ def tables(result: dict) -> Iterator[Table]:
 
     least, recipe = result["floor"], result["recipe"]
     time_table = _table("at best", "")
-    for part in ("matrix", "hbm", "interconnect"):
+    for part in ("matrix", "hbm", "interconnect", "network"):
+        if part not in least:
+            continue
         bound = ", the floor of a step" if part == least["bound_by"] else ""
         time_table.add_row(f"{part}{bound}", f"{least[part]:.3f} s")
     time_table.add_row("floor, and what is exposed", f"{least['with_exposed']:.3f} s")

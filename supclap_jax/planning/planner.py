@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from supclap_jax.models.registry import check_config
 from supclap_jax.planning import hlo
 from supclap_jax.planning.chips import CHIPS, Chip
-from supclap_jax.planning.communication import collectives
+from supclap_jax.planning.communication import between_slices, collectives
 from supclap_jax.planning.compiled_step import (
     DeviceIsFull,
     abstract_batch,
@@ -22,13 +22,13 @@ from supclap_jax.planning.compiled_step import (
 )
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.planning.hosts import host_needs
-from supclap_jax.planning.roofline import floor
-from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.planning.roofline import Sent, floor
+from supclap_jax.runs.mesh import mesh_of
 
 WITHIN = 1.1  # of the largest batch that fits, the next one that was tried and does not
 
 
-def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
+def plan(config: ConfigDict, topology: str, search: bool = False, slices: int = 1) -> dict:
     """Compiles a recipe's training step for a topology and derives what it takes.
 
     Args:
@@ -37,6 +37,7 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
       search: also find the largest batch that fits, within 10 %: by doubling, and then by halving
         the gap. Where the recipe's own does not fit, smaller ones are tried in any case: first
         microbatches down to one row a device, then batches, by halves.
+      slices: so many of these slices.
 
     Returns:
       A dict for JSON; "memory" is None where the step does not fit, and "largest" is None where
@@ -48,12 +49,13 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
         not fit it, or as `check_config`.
     """
     check_config(config)
-    devices = devices_of(topology)
+    devices = devices_of(topology, slices)
     generation = topology.partition(":")[0]
     chip = CHIPS[generation]
     began = time.perf_counter()
     result = {
         "topology": topology,
+        "slices": slices,
         "chips": len(devices) // chip.a_chip,
         "devices": len(devices),
         "chip": generation,
@@ -71,8 +73,8 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
         result["largest"] = next((_sizes(x) for x in smaller if fits(x, devices)), None)
         return result
     result["compile_seconds"] = time.perf_counter() - began
-    result |= analysis(config, compiled, chip, len(devices))
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp, devices)
+    result |= analysis(config, compiled, chip, len(devices), slices)
+    mesh = mesh_of(config, devices)
     result["host"] = host_needs(
         abstract_batch(config, mesh),
         config.audio.seconds,
@@ -84,18 +86,21 @@ def plan(config: ConfigDict, topology: str, search: bool = False) -> dict:
     return result
 
 
-def analysis(config: ConfigDict, compiled, chip: Chip, devices: int) -> dict:
+def analysis(config: ConfigDict, compiled, chip: Chip, devices: int, slices: int = 1) -> dict:
     """What a compiled step takes of each device: memory, traffic and time."""
     program = hlo.parse(compiled.as_text())
     flops = train_step_flops(config)
     sent = collectives(program)
     hbm_bytes = hlo.hbm_bytes(program)
-    amounts = (sum(kind[name] for kind in sent.values()) for name in ("bytes", "exposed"))
-    least = floor(chip, sum(flops.values()) / devices, hbm_bytes, *amounts)
+    crossing = between_slices(program, slices)
+    links = Sent(*(sum(kind[name] for kind in sent.values()) for name in ("bytes", "exposed")))
+    network = Sent(crossing["bytes"], crossing["exposed"])
+    least = floor(chip, sum(flops.values()) / devices, hbm_bytes, links, network)
     hours = config.total_steps * least["seconds"] / 3600
     return {
         "memory": memory_of(compiled, chip.hbm_bytes),
         "collectives": sent,
+        "between_slices": crossing,
         "hbm_bytes": hbm_bytes,
         "flops": flops,
         "floor": least,

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from supclap_jax.models.registry import check_config, encoders
-from supclap_jax.planning.chips import CHIPS
+from supclap_jax.planning.chips import CHIPS, Chip
 from supclap_jax.planning.compiled_step import (
     DeviceIsFull,
     abstract_batch,
@@ -63,6 +63,8 @@ def tune(
     config: ConfigDict,
     topology: str,
     compilations: int = 8,
+    *,
+    slices: int = 1,
     tell: Callable[[dict], None] = lambda entry: None,
 ) -> dict:
     """Searches `remat`, what blocks keep, microbatches and mesh for the least time on a slice.
@@ -73,6 +75,7 @@ def tune(
       config: of the recipe, the first that is compiled.
       topology: as of `planner.plan`.
       compilations: at most so many.
+      slices: as of `planner.plan`.
       tell: is called with the entry of each one.
 
     Returns:
@@ -84,18 +87,18 @@ def tune(
       ConfigError: as of `planner.plan`.
     """
     check_config(config)
-    devices = devices_of(topology)
+    devices = devices_of(topology, slices)
     chip = CHIPS[topology.partition(":")[0]]
     began = time.perf_counter()
-    space = list(dict.fromkeys(_space(config, len(devices))))
-    table = _Table(config, space, devices, chip)
+    space = list(dict.fromkeys(_space(config, len(devices), slices)))
+    table = _Table(config, space, devices, chip, slices)
     entries: dict[int, dict] = {}
     place = 0
     while len(entries) < min(compilations, len(space)):
-        entries[place] = _compiled(config, space[place], devices, chip)
+        entries[place] = _compiled(config, space[place], devices, chip, slices)
         tell(entries[place])
         table.learn(place, entries[place])
-        place = next(filter(None, map(table.faster, (0, 1))), None)
+        place = next(filter(None, map(table.faster, (0, 1, 2))), None)
         if place is None:
             break
     fitting = [x for x in entries.values() if x["memory"] and _fits(x["memory"])]
@@ -125,7 +128,7 @@ def _own(config: ConfigDict, devices: int) -> Settings:
     return own._replace(data=data, fsdp=devices // data if own.fsdp == -1 else own.fsdp)
 
 
-def _space(config: ConfigDict, devices: int) -> Iterator[Settings]:
+def _space(config: ConfigDict, devices: int, slices: int = 1) -> Iterator[Settings]:
     """All settings that are considered, the config's own first."""
     yield _own(config, devices)
     microbatches = [(None, True)]
@@ -138,12 +141,14 @@ def _space(config: ConfigDict, devices: int) -> Iterator[Settings]:
         for tower, encoder in encoders(config).items()
     ]
     remats = [("none", (), ()), *itertools.product(["full"], *saved)]
-    sizes = [2**power for power in range(devices.bit_length()) if devices % 2**power == 0]
+    sizes = [2**k for k in range(devices.bit_length()) if devices % (slices * 2**k) == 0]
     for microbatch, remat, fsdp in itertools.product(microbatches, remats, sizes):
         yield Settings(*microbatch, *remat, devices // fsdp, fsdp)
 
 
-def _compiled(config: ConfigDict, settings: Settings, devices: list, chip) -> dict:
+def _compiled(
+    config: ConfigDict, settings: Settings, devices: list, chip: Chip, slices: int
+) -> dict:
     changed = with_settings(config, settings)
     own = _own(config, len(devices))
     entry = {
@@ -152,7 +157,7 @@ def _compiled(config: ConfigDict, settings: Settings, devices: list, chip) -> di
         }
     }
     try:
-        return entry | analysis(changed, compile_step(changed, devices), chip, len(devices))
+        return entry | analysis(changed, compile_step(changed, devices), chip, len(devices), slices)
     except DeviceIsFull as full:
         return entry | {"memory": None, "used": full.used}
 
@@ -161,7 +166,9 @@ def _fits(memory: dict[str, int]) -> bool:
     return memory["total"] <= MEMORY * memory["capacity"]
 
 
-def _counts(config: ConfigDict, space: list[Settings], devices: list) -> Iterator[tuple]:
+def _counts(
+    config: ConfigDict, space: list[Settings], devices: list, slices: int
+) -> Iterator[tuple]:
     """Of each of the settings and of one device: operations; bytes of states and batch; and what
     memory, the rate of HBM and the links are linear in."""
 
@@ -179,7 +186,7 @@ def _counts(config: ConfigDict, space: list[Settings], devices: list) -> Iterato
 
     @functools.cache
     def placed(data: int, fsdp: int) -> tuple[int, int]:
-        mesh = make_mesh(data, config.batch_size, fsdp, devices)
+        mesh = make_mesh(data, config.batch_size, fsdp, devices, slices=slices)
         states = abstract_states(config, mesh)
         known = sum(map(_bytes, jax.tree.leaves((states, abstract_batch(config, mesh)))))
         return known, sum(map(_bytes, jax.tree.leaves(states.dual.params)))
@@ -211,19 +218,22 @@ def _bytes(array: jax.ShapeDtypeStruct) -> int:
 class _Table:
     """Counts of all settings, and what those that were compiled say of the rest."""
 
-    def __init__(self, config: ConfigDict, space: list[Settings], devices: list, chip):
+    def __init__(
+        self, config: ConfigDict, space: list[Settings], devices: list, chip: Chip, slices: int
+    ):
         self.chip = chip
         self.found = {"memory": {}, "hbm": {}, "links": {}, "exposed": {}}
         self.actual: dict[int, float] = {}
-        rows = _counts(config, space, devices)
+        rows = _counts(config, space, devices, slices)
         self.flops, self.known, *counts = (np.array(x) for x in zip(*rows, strict=True))
         self.counts = dict(zip(self.found, [*counts, counts[-1]], strict=True))
 
     def learn(self, place: int, entry: dict) -> None:
         """Takes in what the compiler found."""
-        used = entry["memory"]["total"] if entry["memory"] else entry["used"]
-        if used is not None:
-            self.found["memory"][place] = used - self.known[place]
+        if entry["memory"]:
+            self.found["memory"][place] = entry["memory"]["total"] - self.known[place]
+        elif entry["used"]:
+            self.found["memory"][place] = entry["used"]
         self.actual[place] = math.inf
         if entry["memory"]:
             self.found["hbm"][place] = entry["hbm_bytes"]

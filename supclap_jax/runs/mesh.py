@@ -5,6 +5,7 @@ batches are divided among the devices of both.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -17,21 +18,38 @@ AXES = ("data", "fsdp")
 MIN_SHARDED = 2**16  # elements, of one layer; gathering fewer costs time and saves no memory
 
 
+def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of a config, of some devices or all there are. Raises ConfigError as `make_mesh`."""
+    shape = config.mesh
+    return make_mesh(shape.data, config.batch_size, shape.fsdp, devices, slices=shape.slices)
+
+
 def make_mesh(
-    data: int, batch_size: int, fsdp: int = 1, devices: list[jax.Device] | None = None
+    data: int,
+    batch_size: int,
+    fsdp: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    slices: int | None = None,
 ) -> Mesh:
     """A mesh of `data` x `fsdp` devices; -1 for one of them takes all that are left.
+
+    Of several slices the devices lie slice by slice along "data", as many of each: groups of `fsdp`
+    devices stay inside a slice, and the slow network between them carries only what crosses "data".
 
     Args:
       data: groups of devices, each with a copy of the states.
       batch_size: that the devices are to share.
       fsdp: devices of a group, which share the copy.
       devices: to choose from, the first ones first; by default all there are.
+      slices: that the mesh spans; None as many as the devices tell of. Where they tell of none,
+        runs of devices in order are taken for slices.
 
     Raises:
-      ConfigError: there are fewer devices, or `batch_size` is not divisible by their number.
+      ConfigError: there are fewer devices, `batch_size` is not divisible by their number, or slices
+        cannot be shared equally.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = jax.devices() if devices is None else list(devices)
     asked_for_all = -1 in (data, fsdp)
     given = f"mesh.data is {data} and mesh.fsdp is {fsdp}"
     if data == fsdp == -1:
@@ -47,7 +65,28 @@ def make_mesh(
             f"batch_size {batch_size} is not divisible by the {count} devices of mesh.data and "
             "mesh.fsdp"
         )
-    return jax.make_mesh((data, fsdp), AXES, (AxisType.Auto,) * 2, devices=devices[:count])
+    groups = _slices(devices, slices)
+    if data % len(groups):
+        raise ConfigError(
+            f"mesh.data is {data}, but there are {len(groups)} slices; a copy of the states stays "
+            f"inside one, so that mesh.data is a multiple of {len(groups)}"
+        )
+    shape, types = (data // len(groups), fsdp), (AxisType.Auto,) * 2
+    parts = [jax.make_mesh(shape, AXES, types, devices=part[: math.prod(shape)]) for part in groups]
+    return Mesh(np.concatenate([part.devices for part in parts]), AXES, axis_types=types)
+
+
+def _slices(devices: list[jax.Device], slices: int | None) -> list[list[jax.Device]]:
+    """The devices of each slice."""
+    found = sorted({getattr(device, "slice_index", None) or 0 for device in devices})
+    if len(found) > 1:
+        if slices not in (None, len(found)):
+            raise ConfigError(f"mesh.slices is {slices}, but the devices are of {len(found)}")
+        return [[device for device in devices if device.slice_index == place] for place in found]
+    if len(devices) % (slices or 1):
+        raise ConfigError(f"mesh.slices is {slices}, which does not divide {len(devices)} devices")
+    size = len(devices) // (slices or 1)
+    return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 
 def mesh_at_hand(config: ConfigDict) -> Mesh:

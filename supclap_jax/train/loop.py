@@ -31,7 +31,7 @@ from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import session
 from supclap_jax.runs.initial_weights import check_weights
 from supclap_jax.runs.lock import locked
-from supclap_jax.runs.mesh import batch_sharding, make_mesh, put_batch
+from supclap_jax.runs.mesh import batch_sharding, mesh_of, put_batch
 from supclap_jax.runs.processes import (
     check_same,
     ending_with_the_others,
@@ -70,7 +70,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     run = Run(workdir)
     with failing_together():
         check_config(config)
-        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        mesh = mesh_of(config)
         train_step = make_train_step(config, mesh)
         clips_of_split = _open(run, config, mesh)
         run.check_claim(config, clips_of_split)

@@ -159,14 +159,15 @@ OPTIONAL = [key for key, field in FIELDS.items() if field.default is None]
 @pytest.mark.parametrize("key", OPTIONAL)
 def test_optional_fields_take_none_and_the_last_override_counts(key):
     pretrain = f"{ROOT}/configs/pretrain.py"
-    assert flatten(read_config(pretrain, []))[key] is not None
+    set_by_it = flatten(read_config(pretrain, []))[key]
+    assert (set_by_it is None) == (key == "mesh.slices")
     for values in (["None"], ["1024", "None"], ["None", "512", "1024"]):
         config = read_config(pretrain, [f"--config.{key}={value}" for value in values])
         assert flatten(config)[key] == (None if values[-1] == "None" else 1024)
 
 
 def test_optional_fields_are_there():
-    assert set(OPTIONAL) == {"microbatch_size", "loss.block_size"}
+    assert set(OPTIONAL) == {"microbatch_size", "loss.block_size", "mesh.slices"}
 
 
 def test_the_last_override_counts_for_tuples_too():

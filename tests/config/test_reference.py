@@ -31,7 +31,7 @@ def test_the_page_has_a_row_of_six_cells_for_every_field():
         ("", list(FIELDS)),
         ("seed", ["seed"]),
         ("loss.svr.beta", ["loss.svr.beta"]),
-        ("mesh", ["mesh.data", "mesh.fsdp"]),
+        ("mesh", ["mesh.data", "mesh.fsdp", "mesh.slices"]),
         ("text", [key for key in FIELDS if key.startswith("text.")]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from supclap_jax.planning import hlo
-from supclap_jax.planning.communication import collectives
+from supclap_jax.planning.communication import between_slices, collectives
 
 OPTIMIZED = True
 
@@ -114,6 +114,40 @@ def test_a_product_in_a_piece_hides_what_runs_in_pieces():
     line = "  ROOT %all.2 ="
     found = collectives(hlo.parse(PIECES.replace(line, f"  {product}\n{line}")))
     assert (found["all-gather"]["exposed"], found["reduce-scatter"]["exposed"]) == (0, 15 * 128)
+
+
+CROSSING = """HloModule slices, is_scheduled=true
+
+ENTRY %main (x: f32[8,8]) -> f32[8,8] {
+  %x = f32[8,8]{1,0} parameter(0)
+  %token = token[] after-all()
+  %send = (f32[8,8]{1,0}, u32[], token[]) send(%x, %token), channel_id=2, ATTRIBUTES
+  %recv = (f32[8,8]{1,0}, u32[], token[]) recv(%token), channel_id=1, ATTRIBUTES
+  WORK
+  %sent = token[] send-done(%send), channel_id=2
+  ROOT %got = (f32[8,8]{1,0}, token[]) recv-done(%recv), channel_id=1
+}
+""".replace(
+    "ATTRIBUTES",
+    'frontend_attributes={_xla_host_transfer_rendezvous="a_0",_xla_megascale_transfer_type="KIND"}',
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [("ALL_REDUCE", 4 / 3), ("ONE_TO_ONE", 1), ("ALL_GATHER", 2)]
+)
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_crosses_slices(kind, share, hidden):
+    """Of three: what a device of one of them sends to the others."""
+    work = "%y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}" if hidden else ""
+    program = hlo.parse(CROSSING.replace("KIND", kind).replace("WORK", work))
+    sent = round(share * BYTES)
+    assert between_slices(program, 3) == {
+        "count": 1,
+        "bytes": sent,
+        "exposed": 0 if hidden else sent,
+    }
+    assert collectives(program) == {}
 
 
 SCHEDULE = """HloModule schedule, is_scheduled=true

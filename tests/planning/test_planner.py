@@ -2,22 +2,27 @@
 
 import importlib.util
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from supclap_jax.cli.main import main
 from supclap_jax.errors import ConfigError
-from supclap_jax.planning import planner
+from supclap_jax.planning import hlo, planner
 from supclap_jax.planning.chips import CHIPS
-from supclap_jax.planning.compiled_step import abstract_batch
+from supclap_jax.planning.communication import between_slices
+from supclap_jax.planning.compiled_step import abstract_batch, compile_step, devices_of
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.planning.hosts import host_needs
 from supclap_jax.planning.planner import plan
-from supclap_jax.planning.roofline import floor
+from supclap_jax.planning.roofline import Sent, floor
 from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.states import abstract_states
 from tests import tiny
 
 OPTIMIZED = True
@@ -30,11 +35,12 @@ needs_libtpu = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("work", "seconds", "bound_by", "with_exposed"),
     [
-        ((197e12 * 3, 819e9, 0), 3.0, "matrix", 3.0),
-        ((197e12 * 3, 819e9, 200e9, 100e9), 3.0, "matrix", 3.5),
-        ((197e12, 819e9 * 2, 200e9), 2.0, "hbm", 2.0),
-        ((0, 0, 200e9 * 0.5), 0.5, "interconnect", 0.5),
-        ((0, 0, 200e9 * 0.5, 200e9 * 0.3), 0.5, "interconnect", 0.5),
+        ((197e12 * 3, 819e9), 3.0, "matrix", 3.0),
+        ((197e12 * 3, 819e9, Sent(200e9, 100e9)), 3.0, "matrix", 3.5),
+        ((197e12, 819e9 * 2, Sent(200e9)), 2.0, "hbm", 2.0),
+        ((0, 0, Sent(200e9 * 0.5)), 0.5, "interconnect", 0.5),
+        ((0, 0, Sent(200e9 * 0.5, 200e9 * 0.3)), 0.5, "interconnect", 0.5),
+        ((197e12, 0, Sent(200e9), Sent(3.125e9 * 2, 3.125e9)), 2.0, "network", 2.0),
     ],
 )
 def test_the_slowest_part_sets_the_floor(work, seconds, bound_by, with_exposed):
@@ -88,17 +94,9 @@ def test_a_plan_adds_up(tmp_path, capsys):
     assert "batch 8, on 4 chips of v5e:2x2" in capsys.readouterr().out
     result = json.loads(out.read_text())
     assert list(result) == [
-        *(
-            "topology",
-            "chips",
-            "devices",
-            "chip",
-            "batch_size",
-            "microbatch_size",
-            "compile_seconds",
-        ),
-        *("memory", "largest", "collectives", "hbm_bytes", "flops", "floor", "mfu_bound"),
-        *("clips_per_second", "recipe", "host"),
+        *("topology", "slices", "chips", "devices", "chip", "batch_size", "microbatch_size"),
+        *("compile_seconds", "memory", "largest", "collectives", "between_slices", "hbm_bytes"),
+        *("flops", "floor", "mfu_bound", "clips_per_second", "recipe", "host"),
     ]
     *parts, total, capacity = result["memory"].values()
     assert 0 < sum(parts) == total < capacity
@@ -122,6 +120,22 @@ def test_a_chip_may_be_two_devices():
     assert result["floor"]["matrix"] == pytest.approx(flops / 4 / 2307e12)
     assert result["recipe"]["chip_hours"] == pytest.approx(4 * result["recipe"]["hours"])
     assert 94 * 2**30 < result["memory"]["capacity"] < 96 * 2**30
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_two_slices_exchange_gradients_and_keys_alone():
+    config = tiny.get_config("info_nce")
+    config.update(batch_size=16, mesh={"data": 4, "fsdp": 2})
+    config.loss.block_size = 2
+    program = hlo.parse(compile_step(config, devices_of("v5e:2x2", slices=2)).as_text())
+    kinds = re.findall(r'megascale_transfer_type="(\w+)"', str(program))
+    assert set(kinds) == {"ALL_REDUCE", "ONE_TO_ONE"}
+    crossing = between_slices(program, slices=2)
+    assert 0 < crossing["exposed"] <= crossing["bytes"]
+    params = abstract_states(config, make_mesh(1, 16)).dual.params
+    gradients = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert 0.5 * gradients < crossing["bytes"] < 1.2 * gradients
 
 
 @needs_libtpu

@@ -1,6 +1,7 @@
 """Training on meshes of any shape: the same losses, a share of the memory, states in place."""
 
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from supclap_jax.config import default, set_variant
 from supclap_jax.errors import ConfigError
 from supclap_jax.runs import mesh as meshes
 from supclap_jax.runs.checkpoints import Checkpoints
-from supclap_jax.runs.mesh import make_mesh, mesh_at_hand, put_batch
+from supclap_jax.runs.mesh import make_mesh, mesh_at_hand, mesh_of, put_batch
 from supclap_jax.runs.states import abstract_states, init_states
 from supclap_jax.train.step import make_train_step
 from tests.train.test_step import initial_states, make_batch, program
@@ -42,8 +43,62 @@ def test_losses_are_the_same_on_any_mesh(config):
     set_variant(config, "dynamic")
     config.total_steps = STEPS
     alone = curve(config, 1, 1)
-    config.loss.block_size = 3
+    config.loss.block_size, config.mesh.slices = 3, 2
     np.testing.assert_allclose(curve(config, 2, 4), alone, rtol=1e-5)
+
+
+def test_states_stay_inside_a_slice(config):
+    """Of two of four devices each: what they gather across slices is the loss's alone."""
+    config.loss.block_size = 3
+    config.mesh.update(data=4, fsdp=2, slices=2)
+    mesh = mesh_of(config)
+    assert [[device.id for device in row] for row in mesh.devices] == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+    ]
+    step = make_train_step(config, mesh)
+    batch = put_batch(make_batch(config), mesh)
+    text = step.lower(abstract_states(config, mesh), batch).compile().as_text()
+    gathers = [line for line in text.splitlines() if re.search(r" all-gather(-start)?\(", line)]
+    crossing = [
+        line for line in gathers if any(len({x // 4 for x in group}) > 1 for group in groups(line))
+    ]
+    assert len(gathers) > 20
+    assert all("_on_mesh" in line for line in crossing)
+
+
+def groups(line):
+    """Device groups of a collective, in any of the ways that XLA writes them."""
+    if lists := re.search(r"replica_groups=\{\{(.*?)\}\}", line):
+        return [list(map(int, part.split(","))) for part in lists[1].split("},{")]
+    numbers = lambda text: [int(x) for x in text.split(",")]  # noqa: E731
+    order = re.search(r"(?:<=|device_ids=\()\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+    ids = np.arange(8)
+    if order:
+        ids = ids.reshape(numbers(order[1]))
+        ids = ids.transpose(numbers(order[2])) if order[2] else ids
+    if axes := re.search(r"replica_groups=mesh\[(.*?)\].*? \{('axis_.*?)\}", line):
+        sizes = dict(re.findall(r"'(axis_\d+)'=(\d+)", axes[1]))
+        ids = ids.reshape([int(size) for size in sizes.values()])
+        own = [list(sizes).index(name) for name in re.findall(r"'(axis_\d+)'", axes[2])]
+        ids = np.moveaxis(ids, own, range(-len(own), 0))
+        return ids.reshape(-1, np.prod([ids.shape[i] for i in range(-len(own), 0)])).tolist()
+    shape = numbers(re.search(r"replica_groups=\[([\d,]+)\]<=", line)[1])
+    return ids.reshape(shape).tolist()
+
+
+@pytest.mark.parametrize(
+    ("slices", "fsdp", "message"),
+    [
+        (3, 1, "mesh.slices is 3, which does not divide 8 devices"),
+        (4, 4, "mesh.data is 2, but there are 4 slices; a copy of the states stays inside one"),
+    ],
+)
+def test_slices_are_shared_equally(slices, fsdp, message):
+    with pytest.raises(ConfigError, match=message):
+        make_mesh(-1, 8, fsdp, slices=slices)
 
 
 def test_eight_devices_hold_an_eighth_of_the_states(config):

@@ -14,7 +14,7 @@ from supclap_jax.errors import ConfigError
 from supclap_jax.losses import symmetric_info_nce
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.log_mel import frame_count, log_mel
-from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.mesh import make_mesh, mesh_of, put_batch
 from supclap_jax.runs.states import abstract_states
 from supclap_jax.train import step as step_module
 from supclap_jax.train.step import make_gradients, make_train_step
@@ -68,7 +68,7 @@ def compiled(config, as_int16=False):
     batch = make_batch(config)
     if as_int16:
         batch["audio"] = (batch["audio"] * 2**15).astype(np.int16)
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+    mesh = mesh_of(config)
     arguments = *make_variables(config), put_batch(batch, mesh), jax.random.key(1)
     return jax.jit(make_gradients(config, mesh)).lower(*arguments).compile(), arguments
 

@@ -10,7 +10,7 @@ from supclap_jax.config import set_variant
 from supclap_jax.losses import info_nce, radius_constraint, svr, symmetric_info_nce
 from supclap_jax.losses.similarity import distance
 from supclap_jax.models.dual_encoder import make_model
-from supclap_jax.runs.mesh import make_mesh, put_batch
+from supclap_jax.runs.mesh import make_mesh, mesh_of, put_batch
 from supclap_jax.runs.optimizer import adamw, learning_rate
 from supclap_jax.runs.states import abstract_states, init_states, split_seed
 from supclap_jax.train.step import make_train_step
@@ -51,7 +51,7 @@ def program(config):
     """The mesh and the step that is compiled for it, made once for each config."""
     key = config.to_json_best_effort()
     if key not in PROGRAMS:
-        mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+        mesh = mesh_of(config)
         PROGRAMS[key] = mesh, make_train_step(config, mesh)
     return PROGRAMS[key]
 

@@ -13,7 +13,7 @@ from supclap_jax.inference.weights_export import export_weights
 from supclap_jax.planning.flops import train_step_flops
 from supclap_jax.planning.planner import plan
 from supclap_jax.runs import mesh as meshes
-from supclap_jax.runs.mesh import make_mesh
+from supclap_jax.runs.mesh import make_mesh, mesh_of
 from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.runs.run import Run
 from supclap_jax.runs.states import init_states
@@ -61,7 +61,7 @@ def run(soundscape, tmp_path_factory):
 
 
 def states_of(workdir, config):
-    mesh = make_mesh(config.mesh.data, config.batch_size, config.mesh.fsdp)
+    mesh = mesh_of(config)
     return Run(workdir).restore(STEPS, mesh)[1]
 
 
