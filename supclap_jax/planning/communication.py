@@ -51,65 +51,84 @@ def collectives(program: Program) -> dict[str, dict[str, int]]:
     """
     totals, counted = defaultdict(Counter), set()
     for name, runs in executions(program, within_fusions=False).items():
-        instructions = list(program.computations[name].values())
-        begun, ends = {}, {}
-        for place, instruction in enumerate(instructions):
+        spans = _Spans(program, name)
+        for place, instruction in enumerate(spans.instructions):
             for transfer in _transfers(program, name, instruction):
-                begun.setdefault(transfer.key, (place, transfer))
-                ends[transfer.key] = place
+                spans.add(transfer.key, place, transfer)
             if instruction.opcode.endswith("-done"):
-                starts = (f"{name}/{operand}" for operand in instruction.operands)
-                ends |= {key: place for key in starts if key in begun}
-        for key, (place, transfer) in begun.items():
-            if key in counted:
-                continue
-            counted.add(key)
-            span = instructions[place : ends[key] + 1]
-            total = totals[transfer.kind]
-            total["count"] += runs
-            total["bytes"] += runs * transfer.sent
-            if not any(_multiplies(program, instruction) for instruction in span):
-                total["exposed"] += runs * transfer.sent
-    return {
-        kind: {name: totals[kind][name] for name in ("count", "bytes", "exposed")}
-        for kind in sorted(totals)
-    }
+                for operand in instruction.operands:
+                    spans.end(f"{name}/{operand}", place)
+        for key, transfer, hidden in spans:
+            if key not in counted:
+                counted.add(key)
+                _count(totals[transfer.kind], runs, transfer.sent, hidden)
+    return {kind: dict(totals[kind]) for kind in sorted(totals)}
 
 
-def between_slices(program: Program, slices: int) -> dict[str, int]:
+def between_slices(program: Program, slices: int) -> dict[str, dict[str, int]]:
     """What a device sends to other slices in one run of the program.
 
     XLA takes it through the host's network: it sends an array out and receives the result. Bytes
     are counted as of `collectives`, for groups of one device of each of the slices.
 
     Returns:
-      {"count", "bytes", "exposed"}.
+      kind -> {"count", "bytes", "exposed"}.
     """
-    total = Counter(count=0, bytes=0, exposed=0)
+    totals = defaultdict(Counter)
     for name, runs in executions(program, within_fusions=False).items():
         computation = program.computations[name]
-        begun, ends = {}, {}
-        for place, instruction in enumerate(computation.values()):
+        spans = _Spans(program, name)
+        for place, instruction in enumerate(spans.instructions):
             if instruction.opcode == "send" and (kind := _crossing(instruction)):
-                begun[_meeting(instruction)] = (
-                    place,
-                    _sent(kind, computation[instruction.operands[0]].bytes, slices),
-                )
+                given = computation[instruction.operands[0]].bytes
+                key = _meeting(instruction)
+                spans.add(key, place, Transfer(key, kind, _sent(kind, given, slices)))
             if instruction.opcode in ("send-done", "recv-done"):
-                ends[_meeting(computation[instruction.operands[0]])] = place
-        instructions = list(computation.values())
-        for meeting, (place, sent) in begun.items():
-            span = instructions[place : ends.get(meeting, place) + 1]
-            total.update(count=runs, bytes=runs * sent)
-            if not any(_multiplies(program, instruction) for instruction in span):
-                total.update(exposed=runs * sent)
-    return dict(total)
+                spans.end(_meeting(computation[instruction.operands[0]]), place)
+        for _, transfer, hidden in spans:
+            _count(totals[transfer.kind], runs, transfer.sent, hidden)
+    return {kind: dict(totals[kind]) for kind in sorted(totals)}
+
+
+class _Spans:
+    """The transfers of a computation, each with what is scheduled from its begin to its end."""
+
+    def __init__(self, program: Program, name: str):
+        self._program = program
+        self.instructions = list(program.computations[name].values())
+        self._begun: dict[str, tuple[int, Transfer]] = {}
+        self._ends: dict[str, int] = {}
+
+    def add(self, key: str, place: int, transfer: Transfer) -> None:
+        """A piece of a transfer, the first or a later one."""
+        self._begun.setdefault(key, (place, transfer))
+        self._ends[key] = place
+
+    def end(self, key: str | None, place: int) -> None:
+        """The end of a transfer, of those that were begun."""
+        if key in self._begun:
+            self._ends[key] = place
+
+    def __iter__(self) -> Iterator[tuple[str, Transfer, bool]]:
+        """Key, transfer, and whether a matrix product runs on the way."""
+        for key, (place, transfer) in self._begun.items():
+            span = self.instructions[place : self._ends[key] + 1]
+            yield key, transfer, any(_multiplies(self._program, x) for x in span)
+
+
+def _count(total: Counter, runs: int, sent: int, hidden: bool) -> None:
+    total["count"] += runs
+    total["bytes"] += runs * sent
+    total["exposed"] += 0 if hidden else runs * sent
 
 
 def _crossing(instruction: Instruction) -> str | None:
     """The kind of collective between slices that a send begins; None of any other."""
     found = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes)
-    return found and found[1].lower().replace("_", "-")
+    if found is None:
+        return None
+    kind = found[1].lower().replace("_", "-")
+    return "collective-permute" if kind == "one-to-one" else kind
 
 
 def _meeting(instruction: Instruction) -> str | None:

@@ -16,14 +16,11 @@ def tables(result: dict) -> Iterator[Table]:
     yield memory
 
     sent = _table("collectives of a device", "a step", "GB sent", "of them exposed")
-    for kind, total in result["collectives"].items():
-        gigabytes = (f"{total[name] / 1e9:.2f}" for name in ("bytes", "exposed"))
-        sent.add_row(kind, f"{total['count']:,}", *gigabytes)
-    if result["slices"] > 1:
-        crossing = result["between_slices"]
-        gigabytes = (f"{crossing[name] / 1e9:.2f}" for name in ("bytes", "exposed"))
+    for where, kinds in (("", result["collectives"]), ("slices: ", result["between_slices"])):
+        for kind, total in kinds.items():
+            gigabytes = (f"{total[name] / 1e9:.2f}" for name in ("bytes", "exposed"))
+            sent.add_row(where + kind, f"{total['count']:,}", *gigabytes)
         sent.add_section()
-        sent.add_row("to other slices", f"{crossing['count']:,}", *gigabytes)
     yield sent
 
     work = _table("part of a step", "TFLOP, all devices", "%")

@@ -93,9 +93,7 @@ def analysis(config: ConfigDict, compiled, chip: Chip, devices: int, slices: int
     sent = collectives(program)
     hbm_bytes = hlo.hbm_bytes(program)
     crossing = between_slices(program, slices)
-    links = Sent(*(sum(kind[name] for kind in sent.values()) for name in ("bytes", "exposed")))
-    network = Sent(crossing["bytes"], crossing["exposed"])
-    least = floor(chip, sum(flops.values()) / devices, hbm_bytes, links, network)
+    least = floor(chip, sum(flops.values()) / devices, hbm_bytes, _total(sent), _total(crossing))
     hours = config.total_steps * least["seconds"] / 3600
     return {
         "memory": memory_of(compiled, chip.hbm_bytes),
@@ -112,6 +110,10 @@ def analysis(config: ConfigDict, compiled, chip: Chip, devices: int, slices: int
             "chip_hours": hours * devices / chip.a_chip,
         },
     }
+
+
+def _total(kinds: dict[str, dict[str, int]]) -> Sent:
+    return Sent(*(sum(kind[name] for kind in kinds.values()) for name in Sent._fields))
 
 
 def model_flops(config: ConfigDict) -> int:
