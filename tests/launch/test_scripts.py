@@ -119,7 +119,7 @@ def test_the_jobset_has_a_pod_for_every_host_of_its_slice():
     chips = math.prod(map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")))
     a_host = container["resources"]["limits"]["google.com/tpu"]
     assert container["resources"]["requests"]["google.com/tpu"] == a_host
-    assert job["replicas"] * spec["parallelism"] * a_host == chips
+    assert spec["parallelism"] * a_host == chips
     assert spec["completions"] == spec["parallelism"]
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
     (mount,) = container["volumeMounts"]
@@ -135,7 +135,7 @@ def test_the_jobset_has_a_pod_for_every_host_of_its_slice():
     assert options.distributed
     assert str(options.workdir).startswith(mount["mountPath"])
     config = read_config(options.config, options.overrides)
-    assert config.mesh.data * config.mesh.fsdp == chips
+    assert config.mesh.data * config.mesh.fsdp == job["replicas"] * chips
     with pytest.raises(ConfigError, match="unknown config key"):
         read_config(options.config, ["--config.mesh.dat=1"])
 
