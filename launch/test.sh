@@ -9,7 +9,7 @@ chosen=()
 [[ ${1:-} == --fast ]] && chosen=(-m "not slow") && shift
 source launch/setup.sh
 
-# For the page, approximate search and ONNX; tests of what cannot be had are skipped.
+# For the page, approximate search, ONNX and buckets; tests of what cannot be had are skipped.
 if ! cmp -s requirements-extras.txt .venv/extras.txt; then
     if python -m pip install --quiet --disable-pip-version-check --no-deps \
         -r requirements-extras.txt; then

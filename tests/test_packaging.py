@@ -69,7 +69,7 @@ def imported(folder):
     ("folder", "extras"),
     [
         ("supclap_jax/losses", ()),
-        ("supclap_jax", ("train", "beam", "demo", "index")),
+        ("supclap_jax", ("train", "beam", "demo", "gcs", "index")),
         ("configs", ("train",)),
         ("tests", ("train", "beam", "test")),
     ],
@@ -93,12 +93,12 @@ def test_what_is_declared_is_pinned():
         if "==" in line
     )
     pins = {canonical(name): numbers(version) for name, version in pins.items()}
-    for name, floor in declared("train", "test", "demo", "index").items():
+    for name, floor in declared("train", "test", "demo", "gcs", "index").items():
         assert pins[name] >= floor, name
 
 
 def test_accelerators_bring_all_that_trains():
-    for extra in ("tpu", "cuda12", "cuda13", "beam", "demo", "index", "test"):
+    for extra in ("tpu", "cuda12", "cuda13", "beam", "demo", "gcs", "index", "test"):
         assert "supclap_jax[train]" in PROJECT["optional-dependencies"][extra]
 
 

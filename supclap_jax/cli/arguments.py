@@ -1,7 +1,11 @@
 """Arguments that several commands take."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from supclap_jax.errors import ConfigError
+from supclap_jax.files import path_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -25,6 +29,18 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="VALUE",
         help="override one field of the recipe",
     )
+
+
+def run_folder(text: str) -> Path:
+    """The folder of a run, or the local one of a run in a bucket, made what that holds."""
+    if "://" not in text:
+        return path_of(text)
+    from supclap_jax.runs.bucket import folder_of
+
+    try:
+        return folder_of(text)
+    except ConfigError as error:  # a ValueError, of which argparse keeps nothing
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def config_of(options: argparse.Namespace) -> "ConfigDict":

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import check_output, path_of
 
 EXAMPLE = """\
@@ -22,7 +23,7 @@ SHOWN = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=path_of, metavar="FILE", help="a sound")
     parser.add_argument(
-        "--model", type=path_of, required=True, help="folder of a run, or of supclap export"
+        "--model", type=run_folder, required=True, help="folder of a run, or of supclap export"
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument("--labels", type=path_of, required=True, help="text file, one a line")

@@ -9,6 +9,7 @@ so that it can be kept. Ctrl-C ends it.
 import argparse
 import signal
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import path_of
 
 EXAMPLE = "supclap demo --model=runs/quickstart --index=recordings.index\n"
@@ -17,7 +18,7 @@ EXAMPLE = "supclap demo --model=runs/quickstart --index=recordings.index\n"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=path_of, required=True, help="folder of supclap embed")
     parser.add_argument(
-        "--model", type=path_of, help="default: the one that the index was made with"
+        "--model", type=run_folder, help="default: the one that the index was made with"
     )
     parser.add_argument(
         "--labels", type=path_of, help="text file, one a line; default: kinds of the soundscape"

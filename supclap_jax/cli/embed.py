@@ -8,6 +8,7 @@ index, and one that cannot be used is listed in OUT/failed.csv.
 
 import argparse
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.errors import ConfigError
 from supclap_jax.files import path_of
 
@@ -19,7 +20,7 @@ supclap embed --model=runs/quickstart --source=recordings --out=moments --window
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=path_of, required=True, help="folder of a run, or of supclap export"
+        "--model", type=run_folder, required=True, help="folder of a run, or of supclap export"
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(

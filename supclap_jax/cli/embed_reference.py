@@ -7,7 +7,7 @@ from what it says of the pairs of a batch, not from the embeddings that are bein
 
 import argparse
 
-from supclap_jax.cli.arguments import add_recipe, config_of
+from supclap_jax.cli.arguments import add_recipe, config_of, run_folder
 from supclap_jax.files import path_of
 
 EXAMPLE = "supclap embed-reference --model=runs/info_nce --config=soundscape --out=runs/reference\n"
@@ -15,7 +15,7 @@ EXAMPLE = "supclap embed-reference --model=runs/info_nce --config=soundscape --o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=path_of, required=True, help="folder of a run, or of supclap export"
+        "--model", type=run_folder, required=True, help="folder of a run, or of supclap export"
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument("--out", type=path_of, required=True, help="folder, new or empty")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from supclap_jax.cli.arguments import add_distributed, add_overrides, config_of
+from supclap_jax.cli.arguments import add_distributed, add_overrides, config_of, run_folder
 from supclap_jax.errors import ConfigError
 from supclap_jax.files import path_of
 
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from supclap_jax.evaluate.metric_styles import STYLES
 
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--workdir", type=path_of, help="folder of a run")
-    model.add_argument("--model", type=path_of, help="folder that supclap export wrote")
+    model.add_argument("--workdir", type=run_folder, help="folder of a run")
+    model.add_argument("--model", type=run_folder, help="folder that supclap export wrote")
     model.add_argument(
         "--config",
         help="recipe whose fields name published weights; they are evaluated as they are",

@@ -8,6 +8,7 @@ runtime, written by jax2onnx and compared by onnxruntime.
 
 import argparse
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import path_of
 
 EXAMPLE = """\
@@ -18,7 +19,7 @@ supclap export --model=runs/dynamic --out=programs --format=stablehlo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=path_of, required=True, help="folder of a run, or of an export"
+        "--model", type=run_folder, required=True, help="folder of a run, or of an export"
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument("--out", type=path_of, required=True, help="folder, new or empty")

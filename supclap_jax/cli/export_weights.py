@@ -2,13 +2,14 @@
 
 import argparse
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import path_of
 
 EXAMPLE = "supclap export-weights --workdir=runs/dynamic --out=weights --names=huggingface\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a trained run")
+    parser.add_argument("--workdir", type=run_folder, required=True, help="folder of a trained run")
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(
         "--out", type=path_of, required=True, help="folder, or with ml-clap FILE.safetensors"

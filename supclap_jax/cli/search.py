@@ -7,6 +7,7 @@ best that there is, or nothing.
 import argparse
 import json
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import check_output, path_of
 
 EXAMPLE = """\
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-k", type=int, default=10, help="how many; default: 10")
     parser.add_argument(
-        "--model", type=path_of, help="default: the one that the index was made with"
+        "--model", type=run_folder, help="default: the one that the index was made with"
     )
     parser.add_argument(
         "--approximate",

@@ -3,13 +3,14 @@
 import argparse
 import json
 
+from supclap_jax.cli.arguments import run_folder
 from supclap_jax.files import check_output, path_of
 
 EXAMPLE = "supclap status --workdir=runs/dynamic\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=path_of, required=True, help="folder of a run")
+    parser.add_argument("--workdir", type=run_folder, required=True, help="folder of a run")
     parser.add_argument("--json", type=path_of, help="write the same to this file")
 
 

@@ -3,9 +3,8 @@
 import argparse
 from contextlib import nullcontext
 
-from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of
+from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of, run_folder
 from supclap_jax.errors import CannotWrite
-from supclap_jax.files import path_of
 
 EXAMPLE = """\
 supclap train --config=soundscape:dynamic --workdir=runs/dynamic \\
@@ -15,7 +14,10 @@ supclap train --config=soundscape:dynamic --workdir=runs/dynamic \\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workdir", type=path_of, required=True, help="folder of the run; continues what is there"
+        "--workdir",
+        type=run_folder,
+        required=True,
+        help="folder of the run, or gs://BUCKET/PATH; continues what is there",
     )
     add_distributed(parser)
     add_recipe(parser)

@@ -32,6 +32,7 @@ from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model, find_model, model_of_run
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.tokens import check_languages
+from supclap_jax.runs.bucket import push
 from supclap_jax.runs.mesh import batch_sharding, mesh_at_hand
 from supclap_jax.runs.processes import is_first
 from supclap_jax.runs.provenance import provenance
@@ -189,6 +190,7 @@ def evaluate(
                 _draw_confusion(scores, figures / "confusion.png", style)
                 if examples:
                     _tell(similarity_figure(*examples, figures / "similarity.png", style))
+            push(workdir)
         if out is not None:
             _write(result, out)
             _draw_confusion(scores, out.with_suffix(".confusion.png"), style)

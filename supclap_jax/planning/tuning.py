@@ -33,8 +33,8 @@ from supclap_jax.runs.states import abstract_states
 MEMORY = 0.95  # share of a device's that a step may take
 NEAR = 0.005  # what is predicted to be faster by less than this share is not compiled
 NOISE, PRIOR = 0.01, 0.5  # relative errors of a prediction with the right weights, and of theirs
-# Bytes of memory, of its rate and of links, before anything was compiled, for a byte that is held.
-TIMES_HELD = {"memory": 1, "hbm": 3, "links": 1e-3, "exposed": 1e-3}
+# Before anything was compiled: bytes for each that is held, and the count that the rest goes with.
+BEFORE = {"memory": (1, 1), "hbm": (3, -1), "links": (0, 1), "exposed": (0, 1)}
 # What blocks may keep: attention's output saves the fewest operations a byte, and so comes last.
 SAVED = [
     names for count in range(4) for names in itertools.combinations(("qkv", "sum", "hidden"), count)
@@ -78,6 +78,9 @@ def tune(
       slices: as of `planner.plan`.
       tell: is called with the entry of each one.
 
+    The second is in the midst of all: microbatches of middle size, nothing of which is computed
+    twice but whole blocks.
+
     Returns:
       A dict for JSON. "recipe" and each of "best", those that fit, the fastest first: "settings",
       by dotted key, where they are not the recipe's, and what `planner.analysis` gives; of one that
@@ -93,11 +96,14 @@ def tune(
     space = list(dict.fromkeys(_space(config, len(devices), slices)))
     table = _Table(config, space, devices, chip, slices)
     entries: dict[int, dict] = {}
-    place = 0
+    place, middle = 0, space.index(_middle(space))
     while len(entries) < min(compilations, len(space)):
         entries[place] = _compiled(config, space[place], devices, chip, slices)
         tell(entries[place])
         table.learn(place, entries[place])
+        if len(entries) == 1 and middle not in entries:
+            place = middle
+            continue
         place = next(filter(None, map(table.faster, (0, 1, 2))), None)
         if place is None:
             break
@@ -144,6 +150,22 @@ def _space(config: ConfigDict, devices: int, slices: int = 1) -> Iterator[Settin
     sizes = [2**k for k in range(devices.bit_length()) if devices % (slices * 2**k) == 0]
     for microbatch, remat, fsdp in itertools.product(microbatches, remats, sizes):
         yield Settings(*microbatch, *remat, devices // fsdp, fsdp)
+
+
+def _middle(space: list[Settings]) -> Settings:
+    """Blocks that keep their input alone, in microbatches between the largest and the smallest."""
+    own = space[0]
+    sizes = sorted({x.microbatch_size for x in space if x.microbatch_size and not x.gradient_cache})
+    if not sizes:
+        return own
+    size = sizes[len(sizes) // 2]
+    candidates = [
+        x
+        for x in space
+        if (x.microbatch_size, x.gradient_cache) == (size, False)
+        and (x.remat, x.audio_saved, x.text_saved) == ("full", (), ())
+    ]
+    return min(candidates, key=lambda x: abs(x.fsdp - own.fsdp))
 
 
 def _compiled(
@@ -205,7 +227,7 @@ def _counts(
             flops / count,
             known,
             (held_at_once, rows, 1),
-            (held / count, rows, runs * weights * fsdp, weights, 1),
+            (held / count, math.log2(2 * rows), runs * weights * fsdp, weights, 1),
             (held / count, runs * gathered, parts * summed, parts * gathered, 1),
         )
 
@@ -270,11 +292,15 @@ class _Table:
         places, values = list(found), np.array(list(found.values()), float)
         scale = np.maximum(counts.max(axis=0), 1)
         x = counts / scale
-        first, known = x[places[0]], TIMES_HELD[what] * scale[0]
-        rest = max(values[0] - known * first[0], NOISE * values[0])
-        prior = np.append(known, np.full(x.shape[1] - 1, rest / max(first[1:].sum(), NOISE)))
-        rows = np.concatenate([x[places] / (NOISE * values[:, None]), np.diag(1 / (PRIOR * prior))])
-        target = np.concatenate([np.full(len(values), 1 / NOISE), np.full(len(prior), 1 / PRIOR)])
+        times_held, main = BEFORE[what]
+        first, prior = x[places[0]], np.zeros(x.shape[1])
+        main = main if first[main] else -1
+        prior[0] = times_held * scale[0]
+        rest = max(values[0] - prior[0] * first[0], NOISE * values[0])
+        prior[main] = rest / first[main]
+        errors = PRIOR * np.where(prior > 0, prior, rest)
+        rows = np.concatenate([x[places] / (NOISE * values[:, None]), np.diag(1 / errors)])
+        target = np.concatenate([np.full(len(values), 1 / NOISE), prior / errors])
         weights = np.linalg.lstsq(rows, target, rcond=None)[0]
         errors = np.linalg.norm(x @ np.linalg.pinv(rows), axis=1)
         return np.maximum(x @ weights - hope * errors, 0)

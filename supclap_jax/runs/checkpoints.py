@@ -4,11 +4,12 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     BestN,
@@ -19,10 +20,12 @@ from orbax.checkpoint.checkpoint_managers import (
 from supclap_jax.console import console
 from supclap_jax.errors import CannotWrite, RunError
 from supclap_jax.files import is_unfinished, write_whole
+from supclap_jax.runs.bucket import COMMITTED, home_of, is_in_bucket, push
 from supclap_jax.runs.processes import is_first, wait_for_all
 from supclap_jax.runs.states import States
 
-SUMS = "sums.json"  # in the folder of a step: length and CRC-32 of each of its files
+# In the folder of a step: length of each of its files and, on disk, CRC-32.
+SUMS = "sums.json"
 UNNAMED = "*.orbax-checkpoint-tmp*"  # a checkpoint until all of its files are there
 STAMPED = "_CHECKPOINT_METADATA"  # Orbax notes in it when the checkpoint got its name
 METRICS = "metrics/metrics"
@@ -35,7 +38,7 @@ DAMAGED = ("DATA_LOSS:", "FAILED_PRECONDITION:", "NOT_FOUND:", "OUT_OF_RANGE:")
 class DamagedCheckpoint(RunError):
     """Files of a checkpoint are missing or not as they were written."""
 
-    def __init__(self, folder: Path, problem: str):
+    def __init__(self, folder: epath.Path, problem: str):
         super().__init__(
             f"checkpoint {folder} is damaged: {problem}. Training, started again, puts it away and "
             "goes on from the one before; or remove it, or name another with --step"
@@ -64,7 +67,8 @@ class Checkpoints:
         keep_steps: Sequence[int] = (),
         repair: bool = False,
     ):
-        self._folder = (workdir / "checkpoints").absolute()
+        self._workdir = workdir
+        self._folder = home_of(workdir) / "checkpoints"
         self._damaged: dict[int, str] = {}
         for step in _step_folders(self._folder):
             try:
@@ -106,10 +110,13 @@ class Checkpoints:
         Raises:
           CannotWrite: this one or the one before cannot be written.
         """
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
-        free = shutil.disk_usage(self._folder).free
-        if free < needed + 2**20:
-            raise self._cannot_write(f"it needs {needed:,} bytes, and {free:,} are free")
+        if not is_in_bucket(self._workdir):
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
+            free = shutil.disk_usage(self._folder).free
+            if free < needed + 2**20:
+                raise self._cannot_write(f"it needs {needed:,} bytes, and {free:,} are free")
+        elif is_first():
+            push(self._workdir)  # a checkpoint is not there before its metrics
         self._wrote = True
         try:
             self._manager.save(
@@ -216,7 +223,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise self._cannot_write(error) from error
 
-    def _put_away(self, step: Path, problem: str) -> None:
+    def _put_away(self, step: epath.Path, problem: str) -> None:
         console.print(f"Checkpoint {step.name} is damaged and left out: {problem}.")
         if is_first():
             damaged = self._folder.parent / "damaged"
@@ -228,14 +235,19 @@ class Checkpoints:
         if is_first():
             for step in [*self._folder.glob(UNNAMED), *_step_folders(self._folder)]:
                 if not (step / SUMS).exists():
-                    sums = _sums(step, contents=True)
+                    sums = _sums(step, contents=not is_in_bucket(self._workdir))
                     sums.pop(STAMPED, None)
-                    write_whole(step / SUMS, json.dumps(sums))
+                    if is_in_bucket(self._workdir):
+                        (step / SUMS).write_text(json.dumps(sums))
+                    else:
+                        write_whole(Path(step / SUMS), json.dumps(sums))
 
     def _cannot_write(self, reason: Exception | str) -> CannotWrite:
+        mend = "see that it may be written" if is_in_bucket(self._workdir) else "make room"
+        reason = str(reason).splitlines()[0][:500]
         return CannotWrite(
-            f"a checkpoint cannot be written in {self._folder}: {str(reason).splitlines()[0]}. The "
-            "earlier ones are good: make room and start again with the same command"
+            f"a checkpoint cannot be written in {self._folder}: {reason}. "
+            f"The earlier ones are good: {mend} and start again with the same command"
         )
 
 
@@ -249,28 +261,41 @@ def _recall(metrics: dict[str, float]) -> float:
     return metrics.get("recall", -1.0)
 
 
-def _step_folders(folder: Path) -> list[Path]:
+def _step_folders(folder: epath.Path) -> list[epath.Path]:
     if not folder.is_dir():
         return []
     steps = (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    in_bucket = str(folder).startswith("gs://")  # where folders have their names from the beginning
+    steps = (path for path in steps if not in_bucket or (path / COMMITTED).exists())
     return sorted(steps, key=lambda path: path.name)
 
 
-def _sums(step: Path, contents: bool) -> dict[str, list[int]]:
+def _sums(step: epath.Path, contents: bool) -> dict[str, list[int]]:
     """Length and, with `contents`, CRC-32 of each file of a checkpoint but the list itself."""
     sums = {}
-    for path in sorted(step.rglob("*")):
-        if path.is_file() and path.name != SUMS and not is_unfinished(path):
-            length = path.stat().st_size
+    for path in _files(step):
+        if path.name != SUMS and not is_unfinished(path):
+            length = path.stat().length
             sums[str(path.relative_to(step))] = [length, _crc(path)] if contents else [length]
     return sums
 
 
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    """All in a folder and below; buckets know no recursive pattern."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
 def _are_sums(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(x) is int for x in value)
+    """Length, and of checkpoints on disk the CRC-32."""
+    is_list = isinstance(value, list) and len(value) in (1, 2)
+    return is_list and all(type(x) is int for x in value)
 
 
-def _crc(path: Path) -> int:
+def _crc(path: epath.Path) -> int:
     crc = 0
     with path.open("rb") as file:
         while block := file.read(2**24):
@@ -278,7 +303,7 @@ def _crc(path: Path) -> int:
     return crc
 
 
-def _problem(step: Path, contents: bool) -> str | None:
+def _problem(step: epath.Path, contents: bool) -> str | None:
     """What is wrong with the files of a checkpoint; None if nothing is.
 
     One that Orbax alone wrote has no list. Then no more can be seen than whether Orbax will find
@@ -292,13 +317,14 @@ def _problem(step: Path, contents: bool) -> str | None:
     expected = json.loads((step / SUMS).read_text())
     if not isinstance(expected, dict) or not all(map(_are_sums, expected.values())):
         return f"{SUMS} holds no sums"
+    contents = contents and all(len(sums) == 2 for sums in expected.values())
     found = _sums(step, contents)
     for name, sums in expected.items():
         if name not in found:
             return f"{name} is missing"
         if found[name][0] != sums[0]:
             return f"{name} has {found[name][0]} of {sums[0]} bytes"
-        is_read_at_once = name in JSON
+        is_read_at_once = name in JSON and len(sums) == 2
         if is_read_at_once and not contents and _crc(step / name) != sums[1]:
             return f"{name} has changed"
         if contents and found[name] != sums:
@@ -306,7 +332,7 @@ def _problem(step: Path, contents: bool) -> str | None:
     return None
 
 
-def _json_problem(step: Path, name: str) -> str | None:
+def _json_problem(step: epath.Path, name: str) -> str | None:
     try:
         json.loads((step / name).read_text())
     except FileNotFoundError:

@@ -4,9 +4,11 @@ import json
 import time
 from pathlib import Path
 
+from etils import epath
 from rich.table import Table
 
 from supclap_jax.errors import RunError
+from supclap_jax.runs.bucket import COMMITTED, home_of, name_of
 from supclap_jax.runs.history import FINISHED, read_history
 from supclap_jax.runs.metrics import read_metrics
 
@@ -61,7 +63,7 @@ def status(workdir: Path) -> dict:
     interval = config["log_every"] * timed.get("step_seconds_max", 0.0)
     health, reason = _health(history, seen, max(PATIENCE, 10 * interval))
     return {
-        "workdir": str(workdir),
+        "workdir": name_of(workdir),
         "health": health,
         "reason": reason,
         "step": step,
@@ -76,8 +78,8 @@ def status(workdir: Path) -> dict:
         "loss": last.get("loss"),
         "skipped_in_a_row": last.get("skipped_in_a_row", 0),
         "validation": validations[-1] if validations else None,
-        "checkpoint": _newest_checkpoint(workdir / "checkpoints"),
-        "damaged_checkpoints": len(list((workdir / "damaged").glob("*"))),
+        "checkpoint": _newest_checkpoint(home_of(workdir) / "checkpoints"),
+        "damaged_checkpoints": len(list((home_of(workdir) / "damaged").glob("*"))),
     }
 
 
@@ -140,12 +142,14 @@ def _health(history: list[dict], seen: float | None, patience: float) -> tuple[s
     return "silent", f"nothing written for {duration(silence)}; it was killed or hangs"
 
 
-def _newest_checkpoint(folder: Path) -> dict | None:
+def _newest_checkpoint(folder: epath.Path) -> dict | None:
     steps = [path for path in folder.glob("*") if path.name.isdecimal()]
     if not steps:
         return None
     newest = max(steps, key=lambda path: int(path.name))
-    return {"step": int(newest.name), "time": newest.stat().st_mtime}
+    committed = newest / COMMITTED  # folders of a bucket have no times
+    dated = committed if committed.exists() else newest
+    return {"step": int(newest.name), "time": dated.stat().mtime}
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs import health
+from supclap_jax.runs.bucket import ADDRESS, home_of
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import read_history
 from supclap_jax.runs.lock import LOCK
@@ -155,7 +156,7 @@ class Run:
           RunError: there is no run, or no checkpoint and none is to be made; or as `Checkpoints`.
         """
         config = self.config
-        if not repair and not (self.workdir / "checkpoints").is_dir():
+        if not repair and not (home_of(self.workdir) / "checkpoints").is_dir():
             raise RunError(f"{self.workdir} holds no checkpoint yet; train it further")
         return Checkpoints(self.workdir, config.keep_last, config.keep_steps, repair)
 
@@ -200,7 +201,7 @@ class Run:
     def _check_config(self, config: ConfigDict) -> None:
         if not self.exists:
             others = [path for path in self.workdir.glob("*") if not is_unfinished(path)]
-            if any(path.name != LOCK for path in others):
+            if any(path.name not in (LOCK, ADDRESS) for path in others):
                 raise ConfigError(
                     f"{self.workdir} is not empty and holds no run (no {health.CONFIG}); choose "
                     "another --workdir"
@@ -222,7 +223,7 @@ class Run:
         )
 
     def _newest_step(self) -> int:
-        names = (path.name for path in (self.workdir / "checkpoints").glob("*"))
+        names = (path.name for path in (home_of(self.workdir) / "checkpoints").glob("*"))
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     @property

@@ -27,6 +27,7 @@ from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.registry import check_config
 from supclap_jax.runs.branch import check_branch
+from supclap_jax.runs.bucket import mirrored, pull, push
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import session
 from supclap_jax.runs.initial_weights import check_weights
@@ -81,6 +82,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
                 held.enter_context(locked(workdir))
                 with working("preparing the folder and its tokenizer"):
                     run.claim(config, clips_of_split)
+                    push(workdir)
+                held.enter_context(mirrored(workdir))
+        if not is_first():
+            pull(workdir)
         _train(run, config, mesh, train_step, clips_of_split)
 
 

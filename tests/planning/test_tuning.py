@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import shlex
 
 import jax
@@ -34,7 +35,7 @@ def law(table, place):
     weights = table.counts["hbm"][place][-2]
     gathered, summed = table.counts["links"][place][1:3]
     memory = table.known[place] + 1.15 * held + 6e6 * rows + 3e8
-    hbm = 2e11 + 3.5 * table.counts["hbm"][place][0] + 2e8 * rows + weights
+    hbm = 1e11 + 3.5 * table.counts["hbm"][place][0] + 9e10 * math.log2(2 * rows) + weights
     return memory, hbm, 0.6 * gathered + 1.5 * summed + 1e9
 
 

@@ -1,0 +1,174 @@
+"""Runs in a bucket, of an emulator: killed, refused, continued elsewhere, read from elsewhere."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from supclap_jax.cli.main import main
+from supclap_jax.runs.run import Run
+from tests import tiny
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, ("gcsfs", "gcp_storage_emulator"))),
+        reason="the extra gcs and the emulator are not installed",
+    ),
+]
+
+STEPS = 40
+ADDRESS = "gs://bucket/runs/one"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of a store with the bucket "bucket"."""
+    script = Path(__file__).with_name("bucket_server.py")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, str(script), "bucket"], stderr=subprocess.DEVNULL, **pipes
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def here(server, monkeypatch, tmp_path):
+    """This process knows the store, and has a home of its own, without anything in it."""
+    environment = {
+        "STORAGE_EMULATOR_HOST": server,
+        "TENSORSTORE_GCS_HTTP_URL": server,
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+        "HOME": str(tmp_path / "home"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fail(server, 0, 0)
+    return tmp_path / "home"
+
+
+def fail(server, code, count):
+    """The next so many requests."""
+    urllib.request.urlopen(f"{server}/fault/{code}/{count}").close()
+
+
+def start(data, workdir, programs):
+    arguments = [
+        sys.executable, "-m", "supclap_jax.cli", "train", f"--config={tiny.PATH}",
+        f"--workdir={workdir}", f"--config.data.path={data}", f"--config.total_steps={STEPS}",
+        "--config.checkpoint_every=5", "--config.eval_every=20", "--config.keep_last=2",
+        f"--config.compilation_cache={programs}",
+    ]  # fmt: skip
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(arguments, start_new_session=True, **pipe)
+
+
+def wait_for_checkpoints(process, server, count):
+    """Until so many were committed, of which some may be gone again."""
+    seen, deadline = set(), time.monotonic() + 300
+    listing = f"{server}/storage/v1/b/bucket/o?prefix=runs/one/checkpoints/"
+    while len(seen) < count:
+        with urllib.request.urlopen(listing) as answer:
+            names = [item["name"] for item in json.load(answer).get("items", [])]
+        parts = (name.split("/") for name in names)
+        seen |= {part[3] for part in parts if part[4:] == ["commit_success.txt"]}
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no checkpoint comes"
+        time.sleep(0.05)
+
+
+def test_killed_refused_and_continued_elsewhere_it_ends_the_same(
+    soundscape, here, server, tmp_path, capsys
+):
+    """As a run on disk that nothing happened to, bit for bit; and another machine reads it."""
+    programs = tmp_path / "programs"
+    undisturbed = start(soundscape, tmp_path / "disk", programs)
+    output, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, output
+
+    killed = start(soundscape, ADDRESS, programs)
+    wait_for_checkpoints(killed, server, 1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    shutil.rmtree(here)
+
+    refused = start(soundscape, ADDRESS, programs)
+    wait_for_checkpoints(refused, server, 2)
+    fail(server, 403, 10**9)
+    output, _ = refused.communicate(timeout=300)
+    assert refused.returncode == 6, output
+    assert "Traceback" not in output
+    assert output.strip().splitlines()[-1].startswith("supclap: a checkpoint cannot be written")
+    shutil.rmtree(here)
+
+    fail(server, 503, 4)
+    continued = start(soundscape, ADDRESS, programs)
+    output, _ = continued.communicate(timeout=300)
+    assert continued.returncode == 0, output
+    shutil.rmtree(here)
+
+    assert main(["status", f"--workdir={ADDRESS}", f"--json={tmp_path / 'status.json'}"]) == 0
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["workdir"], status["health"], status["step"]) == (ADDRESS, "finished", STEPS)
+    assert time.time() - status["checkpoint"]["time"] < 600
+    shutil.rmtree(here)
+    weights = ["--names=ml-clap", f"--out={tmp_path / 'weights.safetensors'}"]
+    assert main(["export-weights", f"--workdir={ADDRESS}", *weights]) == 0
+    capsys.readouterr()
+
+    mine, theirs = Run(here / ".cache/supclap/runs/bucket/runs/one"), Run(tmp_path / "disk")
+    losses = [
+        {x["step"]: x["loss"] for x in run.metrics() if "loss" in x} for run in (mine, theirs)
+    ]
+    assert losses[0] == losses[1]
+    evaluations = [
+        json.loads((run.workdir / "evaluation.json").read_text()) for run in (mine, theirs)
+    ]
+    assert evaluations[0]["retrieval"] == evaluations[1]["retrieval"]
+    states = [run.restore(STEPS)[1] for run in (mine, theirs)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "message"),
+    [
+        (ADDRESS, 403, "access is refused; see that these credentials may read and write it"),
+        ("gs://nosuch/runs/one", 0, "there is no such bucket, or it is not yours to see"),
+        (
+            "s3://bucket/runs/one",
+            0,
+            "is no place for a run; expected a folder, or gs://BUCKET/PATH",
+        ),
+        ("gs://bucket", 0, "is no place for a run"),
+        ("gs://bucket/runs/../../other", 0, "is no place for a run"),
+    ],
+)
+def test_what_cannot_be_reached_is_said_in_a_line(here, server, capsys, address, code, message):
+    fail(server, code, 10**9 if code else 0)
+    with pytest.raises(SystemExit) as ended:
+        main(["status", f"--workdir={address}"])
+    assert ended.value.code == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+def test_a_folder_is_made_what_the_bucket_holds(here, server, capsys):
+    """What is only on this machine is nothing; a busy store is asked again."""
+    fail(server, 503, 2)
+    assert main(["status", "--workdir=gs://bucket/runs/two"]) != 0
+    assert "holds no run" in capsys.readouterr().err
+    stale = here / ".cache/supclap/runs/bucket/runs/two/config.json"
+    stale.write_text("{}")
+    assert main(["status", "--workdir=gs://bucket/runs/two"]) != 0
+    assert not stale.exists()
