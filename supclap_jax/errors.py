@@ -4,6 +4,7 @@ The message of each is one or two sentences: what was given, what was expected, 
 """
 
 import signal
+from argparse import ArgumentTypeError
 
 
 class UserError(Exception):
@@ -18,6 +19,10 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """bad configuration or arguments"""
+
+
+class BadArgument(ConfigError, ArgumentTypeError):
+    """An argument of a command, whose name argparse puts before the message."""
 
 
 class DataError(UserError, ValueError):

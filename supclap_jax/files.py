@@ -5,11 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from supclap_jax.errors import ConfigError
+from supclap_jax.errors import BadArgument, ConfigError
 
 
 def path_of(text: str) -> Path:
-    """A path as a person writes it, `~` being the home folder."""
+    """A path as a person writes it, `~` being the home folder.
+
+    Raises:
+      BadArgument: it is an address, such as of a bucket.
+    """
+    if "://" in text:
+        raise BadArgument(
+            f"{text} is no path on this machine; mount the bucket, such as by gcsfuse, or copy it. "
+            "Runs alone may be in a bucket, as --workdir=gs://BUCKET/PATH"
+        )
     return Path(text).expanduser()
 
 

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supclap_jax.errors import ConfigError
 from supclap_jax.files import path_of
 
 if TYPE_CHECKING:
@@ -37,10 +36,7 @@ def run_folder(text: str) -> Path:
         return path_of(text)
     from supclap_jax.runs.bucket import folder_of
 
-    try:
-        return folder_of(text)
-    except ConfigError as error:  # a ValueError, of which argparse keeps nothing
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return folder_of(text)
 
 
 def config_of(options: argparse.Namespace) -> "ConfigDict":

@@ -16,6 +16,7 @@ from supclap_jax.data.prepared import (
     open_training,
 )
 from supclap_jax.errors import ConfigError, DataError
+from supclap_jax.files import path_of
 
 
 def load_training(config: ConfigDict) -> Clips | Mixture:
@@ -24,7 +25,7 @@ def load_training(config: ConfigDict) -> Clips | Mixture:
     Raises:
       DataError: clips are in the validation or evaluation split too, or as `load_clips`.
     """
-    path, data = Path(config.data.path), config.data
+    path, data = path_of(config.data.path), config.data
     if data.mixture or is_prepared(path):
         training = open_training(path, data.mixture, data.languages)
         _check_leaks(training, path / data.evaluation, config)
@@ -52,7 +53,7 @@ def load_clips(config: ConfigDict, split: str) -> Clips:
             "data.path is not set; pass --config.data.path=DIR, a prepared data set or a folder in "
             "Clotho 2.1's layout"
         )
-    folder = Path(config.data.path) / config.data.evaluation
+    folder = path_of(config.data.path) / config.data.evaluation
     if config.data.mixture or is_prepared(folder):
         return PreparedSplit(folder, split, config.data.languages).clips()
     name = splits.CLOTHO.get(split, split)

@@ -10,15 +10,15 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etils import epath
 
 from supclap_jax.console import console
-from supclap_jax.errors import CannotWrite, ConfigError, UserError
-from supclap_jax.files import is_unfinished
-from supclap_jax.runs.lock import LOCK
+from supclap_jax.errors import BadArgument, CannotWrite, UserError
+from supclap_jax.files import is_unfinished, write_whole
+from supclap_jax.runs.lock import LOCK, is_locked
 
 ADDRESS = ".bucket"  # in the local folder: where it is a copy of
 COMMITTED = "commit_success.txt"  # Orbax writes it to a checkpoint when all else is there
@@ -33,13 +33,13 @@ def folder_of(address: str) -> Path:
     It lies in `~/.cache/supclap/runs/`, and holds nothing that the bucket does not hold.
 
     Raises:
-      ConfigError: the address is no such one, there is no such bucket, or it cannot be read.
+      BadArgument: the address is no such one, there is no such bucket, or it cannot be read.
       ModuleNotFoundError: the extra `gcs` is not installed.
     """
     scheme, _, path = address.partition("://")
     parts = [part for part in path.split("/") if part]
     if scheme != "gs" or len(parts) < 2 or {".", ".."} & set(parts):
-        raise ConfigError(
+        raise BadArgument(
             f"{address!r} is no place for a run; expected a folder, or gs://BUCKET/PATH"
         )
     folder = Path.home() / ".cache" / "supclap" / "runs" / Path(*parts)
@@ -68,21 +68,22 @@ def is_in_bucket(workdir: Path) -> bool:
 def pull(workdir: Path) -> None:
     """Makes the local folder what the bucket holds; of any other folder nothing.
 
+    One that is being trained in is left as it is, for the bucket will be made what it holds.
+
     Raises:
-      ConfigError: as of `folder_of`.
+      BadArgument: as of `folder_of`.
     """
-    if not is_in_bucket(workdir):
+    if not is_in_bucket(workdir) or is_locked(workdir):
         return
-    home = str(home_of(workdir))
-    with _told(home, ConfigError):
-        system = _system()
+    home, system = str(home_of(workdir)), _system()
+    with _told(home, BadArgument):
         system.ls(home.removeprefix("gs://").partition("/")[0])  # fails where there is none
         theirs = _remote_files(system, home)
         for name, digest in theirs.items():
             path = workdir / name
             if not path.is_file() or _digest(path) != digest:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(f"{home}/{name}", str(path))
+                write_whole(path, system.cat_file(f"{home}/{name}"))
     for name, path in _local_files(workdir).items():
         if name not in theirs:
             path.unlink()
@@ -96,9 +97,8 @@ def push(workdir: Path) -> None:
     """
     if not is_in_bucket(workdir):
         return
-    home = str(home_of(workdir))
+    home, system = str(home_of(workdir)), _system()
     with _told(home, CannotWrite):
-        system = _system()
         theirs = _remote_files(system, home)
         for name, path in _local_files(workdir).items():
             content = path.read_bytes()
@@ -127,13 +127,15 @@ def mirrored(workdir: Path) -> Iterator[None]:
             except UserError as error:
                 console.print(f"{error}; it is tried again in a minute", soft_wrap=True)
 
-    thread = threading.Thread(target=copy, daemon=True)
-    thread.start()
+    threading.Thread(target=copy, daemon=True).start()
     try:
         yield
-    finally:
+    except BaseException:
         ended.set()
-        thread.join()
+        with suppress(UserError):  # what went wrong before is told
+            push(workdir)
+        raise
+    ended.set()
     push(workdir)
 
 

@@ -41,6 +41,18 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(workdir: Path) -> bool:
+    """Whether a training holds the folder."""
+    try:
+        with (workdir / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _holder(text: str) -> str:
     try:
         held = json.loads(text)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from supclap_jax.cli.main import main
+from supclap_jax.runs.lock import locked
 from supclap_jax.runs.run import Run
 from tests import tiny
 
@@ -172,3 +173,7 @@ def test_a_folder_is_made_what_the_bucket_holds(here, server, capsys):
     stale.write_text("{}")
     assert main(["status", "--workdir=gs://bucket/runs/two"]) != 0
     assert not stale.exists()
+    with locked(stale.parent):  # as by a training here
+        stale.write_text("{}")
+        main(["status", "--workdir=gs://bucket/runs/two"])
+        assert stale.exists()
