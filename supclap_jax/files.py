@@ -14,10 +14,10 @@ def path_of(text: str) -> Path:
     Raises:
       BadArgument: it is an address, such as of a bucket.
     """
-    if "://" in text:
+    if "://" in text and not text.startswith("hf://"):
         raise BadArgument(
             f"{text} is no path on this machine; mount the bucket, such as by gcsfuse, or copy it. "
-            "Runs alone may be in a bucket, as --workdir=gs://BUCKET/PATH"
+            "Runs alone may be in a bucket, as gs://BUCKET/PATH"
         )
     return Path(text).expanduser()
 

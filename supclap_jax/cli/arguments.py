@@ -30,13 +30,13 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_folder(text: str) -> Path:
-    """The folder of a run, or the local one of a run in a bucket, made what that holds."""
-    if "://" not in text:
+def run_folder(text: str, trains: bool = False) -> Path:
+    """The folder of a run, or the local one of a run in a bucket, with what that holds."""
+    if not text.startswith("gs://"):
         return path_of(text)
     from supclap_jax.runs.bucket import folder_of
 
-    return folder_of(text)
+    return folder_of(text, trains)
 
 
 def config_of(options: argparse.Namespace) -> "ConfigDict":

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--languages", help="of captions, such as eng_Latn,fra_Latn; default: those of the run"
     )
     parser.add_argument(
-        "--against", type=path_of, help="folder of a run to compare with, clip by clip"
+        "--against", type=run_folder, help="folder of a run to compare with, clip by clip"
     )
     parser.add_argument(
         "--prompts", type=path_of, help="zero-shot templates, one with one {} on each line"

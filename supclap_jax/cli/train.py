@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import nullcontext
+from functools import partial
 
 from supclap_jax.cli.arguments import add_distributed, add_recipe, config_of, run_folder
 from supclap_jax.errors import CannotWrite
@@ -15,7 +16,7 @@ supclap train --config=soundscape:dynamic --workdir=runs/dynamic \\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir",
-        type=run_folder,
+        type=partial(run_folder, trains=True),
         required=True,
         help="folder of the run, or gs://BUCKET/PATH; continues what is there",
     )

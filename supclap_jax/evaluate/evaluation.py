@@ -190,7 +190,7 @@ def evaluate(
                 _draw_confusion(scores, figures / "confusion.png", style)
                 if examples:
                     _tell(similarity_figure(*examples, figures / "similarity.png", style))
-            push(workdir)
+            push(workdir, of_evaluation=True)
         if out is not None:
             _write(result, out)
             _draw_confusion(scores, out.with_suffix(".confusion.png"), style)

@@ -1,13 +1,12 @@
 """Runs that start from a checkpoint of another run, their trunk."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from supclap_jax.config import changed_keys
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.errors import ConfigError
+from supclap_jax.files import path_of
 from supclap_jax.runs.health import CONFIG
 from supclap_jax.runs.optimizer import SCHEDULE, has_same_rates
 from supclap_jax.runs.run import Run, data_facts
@@ -30,7 +29,7 @@ def check_branch(config: ConfigDict, clips_of_split: dict[str, Clips | Mixture])
       RunError: the trunk is no run, or has no such checkpoint.
       DataError: the trunk has other clips or captions.
     """
-    trunk, step = Run(Path(config.branch.run)), config.branch.step
+    trunk, step = Run(path_of(config.branch.run)), config.branch.step
     check_configs(trunk.config, config)
     trunk.find_step(step)
     trunk.check_data(data_facts(clips_of_split))

@@ -2,38 +2,51 @@
 
 Objects cannot be appended to, so metrics and history are written locally and copied: every minute,
 and before every checkpoint, which therefore never lies there without its metrics. What the bucket
-holds counts: a start anywhere makes the local folder the same as it.
+holds counts: training, started anywhere, makes the local folder the same as it. Others only read:
+they fetch what is newer and remove nothing, and of a folder that is trained in not even that.
 """
 
 import base64
+import fcntl
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from etils import epath
 
 from supclap_jax.console import console
-from supclap_jax.errors import BadArgument, CannotWrite, UserError
+from supclap_jax.errors import BadArgument, CannotWrite, RunError, UserError
 from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs.lock import LOCK, is_locked
 
 ADDRESS = ".bucket"  # in the local folder: where it is a copy of
-COMMITTED = "commit_success.txt"  # Orbax writes it to a checkpoint when all else is there
+RUN = "config.json"  # what makes a folder a run
 LARGE = ("checkpoints", "damaged")  # not copied
+OF_EVALUATION = ("evaluation.json", "per_clip.npz", "figures")  # copied by it alone
+COMMITTED = "commit_success.txt"  # Orbax writes it to a checkpoint when all else is there
 INTERVAL = 60.0  # seconds
 FORBIDDEN = (401, 403)
 
 
-def folder_of(address: str) -> Path:
-    """The local folder of a run `gs://BUCKET/PATH`, made what the bucket holds.
+def folder_of(address: str, trains: bool = False) -> Path:
+    """The local folder of a run `gs://BUCKET/PATH`, with what the bucket holds.
 
-    It lies in `~/.cache/supclap/runs/`, and holds nothing that the bucket does not hold.
+    It lies in `~/.cache/supclap/runs/`.
+
+    Args:
+      address: of the run.
+      trains: whether the run may be begun or continued; the folder then holds nothing else.
 
     Raises:
-      BadArgument: the address is no such one, there is no such bucket, or it cannot be read.
+      BadArgument: the address is no such one, there is no such bucket, it cannot be read, or other
+        things are there.
+      RunError: nothing is there, and nothing is to be begun.
       ModuleNotFoundError: the extra `gcs` is not installed.
     """
     scheme, _, path = address.partition("://")
@@ -42,10 +55,12 @@ def folder_of(address: str) -> Path:
         raise BadArgument(
             f"{address!r} is no place for a run; expected a folder, or gs://BUCKET/PATH"
         )
-    folder = Path.home() / ".cache" / "supclap" / "runs" / Path(*parts)
+    home = f"gs://{'/'.join(parts)}"
+    folder = Path.home() / ".cache" / "supclap" / "runs" / quote(home, safe="")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ADDRESS).write_text(f"gs://{'/'.join(parts)}")
-    pull(folder)
+    if not (folder / ADDRESS).is_file():
+        write_whole(folder / ADDRESS, home)
+    pull(folder, trains)
     return folder
 
 
@@ -65,32 +80,45 @@ def is_in_bucket(workdir: Path) -> bool:
     return (workdir / ADDRESS).is_file()
 
 
-def pull(workdir: Path) -> None:
-    """Makes the local folder what the bucket holds; of any other folder nothing.
+def pull(workdir: Path, trains: bool) -> None:
+    """Fetches the small files of a bucket that differ; of any other folder nothing.
 
-    One that is being trained in is left as it is, for the bucket will be made what it holds.
+    Nothing of one that is trained in on this machine: it is newer than the bucket.
 
     Raises:
-      BadArgument: as of `folder_of`.
+      BadArgument, RunError: as of `folder_of`.
     """
     if not is_in_bucket(workdir) or is_locked(workdir):
         return
     home, system = str(home_of(workdir)), _system()
-    with _told(home, BadArgument):
+    with reaching(workdir, BadArgument):
         system.ls(home.removeprefix("gs://").partition("/")[0])  # fails where there is none
         theirs = _remote_files(system, home)
-        for name, digest in theirs.items():
+        if RUN not in theirs and not trains:
+            raise RunError(f"{home} holds no run; see 'supclap train --help'")
+        if RUN not in theirs and theirs:
+            raise BadArgument(
+                f"{home} holds other things, such as {min(theirs)}, and no run; choose another"
+            )
+        for name, info in theirs.items():
             path = workdir / name
-            if not path.is_file() or _digest(path) != digest:
+            if not path.is_file() or _md5(path.read_bytes()) != info["md5Hash"]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, system.cat_file(f"{home}/{name}"))
-    for name, path in _local_files(workdir).items():
-        if name not in theirs:
-            path.unlink()
+                written = datetime.fromisoformat(str(info["updated"])).timestamp()
+                os.utime(path, (written, written))
+    if trains:
+        for name, path in _local_files(workdir).items():
+            if name not in theirs:
+                path.unlink()
 
 
-def push(workdir: Path) -> None:
-    """Copies to the bucket what is not there yet; of any other folder nothing.
+def push(workdir: Path, of_evaluation: bool = False) -> None:
+    """Copies to the bucket what differs there; of any other folder nothing.
+
+    Args:
+      workdir: the local folder.
+      of_evaluation: what evaluation writes, or all else.
 
     Raises:
       CannotWrite: it cannot be written.
@@ -98,12 +126,19 @@ def push(workdir: Path) -> None:
     if not is_in_bucket(workdir):
         return
     home, system = str(home_of(workdir)), _system()
-    with _told(home, CannotWrite):
-        theirs = _remote_files(system, home)
+    with (workdir / ADDRESS).open() as link:
+        fcntl.flock(link, fcntl.LOCK_EX)  # so that of two copies the later one has the newer files
+        contents = {}
         for name, path in _local_files(workdir).items():
-            content = path.read_bytes()
-            if theirs.get(name) != _md5(content):
-                system.pipe_file(f"{home}/{name}", content)
+            if (name.split("/")[0] in OF_EVALUATION) == of_evaluation:
+                with suppress(FileNotFoundError):  # a temporary one
+                    contents[name] = path.read_bytes()
+        with reaching(workdir, CannotWrite):
+            theirs = _remote_files(system, home)
+            for name in sorted(contents, key=lambda name: name != RUN):  # by it a run is known
+                content = contents[name]
+                if name not in theirs or theirs[name]["md5Hash"] != _md5(content):
+                    system.pipe_file(f"{home}/{name}", content)
 
 
 @contextmanager
@@ -127,7 +162,8 @@ def mirrored(workdir: Path) -> Iterator[None]:
             except UserError as error:
                 console.print(f"{error}; it is tried again in a minute", soft_wrap=True)
 
-    threading.Thread(target=copy, daemon=True).start()
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
     try:
         yield
     except BaseException:
@@ -136,23 +172,33 @@ def mirrored(workdir: Path) -> Iterator[None]:
             push(workdir)
         raise
     ended.set()
+    thread.join()
     push(workdir)
 
 
-def _system():
-    import gcsfs
-
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # errors are raised, too
-    system = gcsfs.GCSFileSystem(use_listings_cache=False)
-    system.retries = 8  # over a minute and a half, where the store is busy
-    return system
+def move(source: epath.Path, target: epath.Path) -> None:
+    """A folder with all that is in it; buckets copy each file and remove it."""
+    if not str(source).startswith("gs://"):
+        source.rename(target)
+        return
+    system = _system()
+    for path in system.find(str(source)):
+        inside = path.removeprefix(str(source).removeprefix("gs://"))
+        system.pipe_file(f"{target}{inside}", system.cat_file(path))
+    system.rm(str(source), recursive=True)
 
 
 @contextmanager
-def _told(home: str, kind: type[UserError]) -> Iterator[None]:
-    """What goes wrong with a bucket, in a line."""
+def reaching(workdir: Path, kind: type[UserError]) -> Iterator[None]:
+    """What goes wrong with a run's bucket is raised as `kind`, in a line; on disk, as it is."""
+    if not is_in_bucket(workdir):
+        yield
+        return
+    home = home_of(workdir)
     try:
         yield
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise kind(f"{home}: there is no such bucket, or it is not yours to see") from error
     except Exception as error:  # gcsfs, aiohttp and Google's libraries raise any kind
@@ -163,8 +209,15 @@ def _told(home: str, kind: type[UserError]) -> Iterator[None]:
         raise kind(f"{home} cannot be reached: {reason}") from error
 
 
-def _remote_files(system, home: str) -> dict[str, str]:
-    """Name -> MD5 of the small files in a bucket."""
+def _system():
+    import gcsfs
+
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # errors are raised, too
+    return gcsfs.GCSFileSystem(use_listings_cache=False)
+
+
+def _remote_files(system, home: str) -> dict[str, dict]:
+    """Name -> what the store tells of it, of the small files in a bucket."""
     root = home.removeprefix("gs://")
     found = {}
     try:
@@ -174,11 +227,11 @@ def _remote_files(system, home: str) -> dict[str, str]:
     for entry in entries:
         name = entry["name"].rstrip("/").removeprefix(f"{root}/")
         if entry["type"] == "file":
-            found[name] = entry.get("md5Hash")
+            found[name] = entry
         elif name and name not in LARGE:
             inside = system.find(entry["name"], detail=True).items()
-            found |= {path.removeprefix(f"{root}/"): info.get("md5Hash") for path, info in inside}
-    return {name: digest for name, digest in found.items() if ".." not in name.split("/")}
+            found |= {path.removeprefix(f"{root}/"): info for path, info in inside}
+    return {name: info for name, info in found.items() if ".." not in name.split("/")}
 
 
 def _local_files(workdir: Path) -> dict[str, Path]:
@@ -186,10 +239,6 @@ def _local_files(workdir: Path) -> dict[str, Path]:
     paths = (path for path in workdir.rglob("*") if path.is_file() and not is_unfinished(path))
     names = {path.relative_to(workdir).as_posix(): path for path in paths}
     return {name: path for name, path in names.items() if name.split("/")[0] not in own}
-
-
-def _digest(path: Path) -> str:
-    return _md5(path.read_bytes())
 
 
 def _md5(content: bytes) -> str:

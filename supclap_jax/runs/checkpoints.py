@@ -3,8 +3,7 @@
 import json
 import logging
 import shutil
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,17 +18,20 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from supclap_jax.console import console
 from supclap_jax.errors import CannotWrite, RunError
-from supclap_jax.files import is_unfinished, write_whole
-from supclap_jax.runs.bucket import COMMITTED, home_of, is_in_bucket, push
+from supclap_jax.files import write_whole
+from supclap_jax.runs.bucket import home_of, is_in_bucket, move, push, reaching
+from supclap_jax.runs.checkpoint_files import (
+    METRICS,
+    STAMPED,
+    SUMS,
+    problem_of,
+    step_folders,
+    sums_of,
+)
 from supclap_jax.runs.processes import is_first, wait_for_all
 from supclap_jax.runs.states import States
 
-# In the folder of a step: length of each of its files and, on disk, CRC-32.
-SUMS = "sums.json"
 UNNAMED = "*.orbax-checkpoint-tmp*"  # a checkpoint until all of its files are there
-STAMPED = "_CHECKPOINT_METADATA"  # Orbax notes in it when the checkpoint got its name
-METRICS = "metrics/metrics"
-JSON = (METRICS, "default/_METADATA")  # Orbax's own files that it cannot do without
 # How TensorStore's errors begin where bytes are missing or cannot be decoded. Errors of the file
 # system have other codes, such as UNKNOWN (EIO), ABORTED (ESTALE) and RESOURCE_EXHAUSTED (ENOMEM).
 DAMAGED = ("DATA_LOSS:", "FAILED_PRECONDITION:", "NOT_FOUND:", "OUT_OF_RANGE:")
@@ -69,10 +71,15 @@ class Checkpoints:
     ):
         self._workdir = workdir
         self._folder = home_of(workdir) / "checkpoints"
+        # of writing; the libraries of buckets raise any kind
+        self._errors = Exception if is_in_bucket(workdir) else (OSError, ValueError, RuntimeError)
         self._damaged: dict[int, str] = {}
-        for step in _step_folders(self._folder):
+        with reaching(workdir, RunError):
+            steps = step_folders(self._folder)
+        for step in steps:
             try:
-                problem = _problem(step, contents=False)
+                with reaching(workdir, RunError):
+                    problem = problem_of(step, contents=False)
             except OSError as error:
                 raise RunError(
                     f"checkpoint {step} cannot be read: {_reason(error)}. It was left as it is; "
@@ -124,7 +131,7 @@ class Checkpoints:
                 args=ocp.args.StandardSave(_items(states)),
                 metrics={} if recall is None else {"recall": recall},
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except self._errors as error:
             raise self._cannot_write(error) from error
 
     def restore(self, step: int, abstract: States) -> States:
@@ -137,7 +144,7 @@ class Checkpoints:
         """
         folder = self._folder / str(step)
         try:
-            problem = _problem(folder, contents=True)
+            problem = problem_of(folder, contents=True)
             if problem is None:
                 target = ocp.args.StandardRestore(_items(abstract))
                 items = self._manager.restore(step, args=target)
@@ -220,7 +227,7 @@ class Checkpoints:
             self._manager.close()
             if self._wrote:
                 self._add_sums()
-        except (OSError, ValueError, RuntimeError) as error:
+        except self._errors as error:
             raise self._cannot_write(error) from error
 
     def _put_away(self, step: epath.Path, problem: str) -> None:
@@ -228,14 +235,16 @@ class Checkpoints:
         if is_first():
             damaged = self._folder.parent / "damaged"
             damaged.mkdir(exist_ok=True)
-            step.rename(damaged / f"{step.name}-{len(list(damaged.iterdir()))}")
+            with reaching(self._workdir, CannotWrite):
+                move(step, damaged / f"{step.name}-{len(list(damaged.glob('*')))}")
 
     def _add_sums(self) -> None:
         """To all complete checkpoints; in Orbax's thread, before the newest gets its name."""
         if is_first():
-            for step in [*self._folder.glob(UNNAMED), *_step_folders(self._folder)]:
+            steps = step_folders(self._folder, committed=False)
+            for step in [*self._folder.glob(UNNAMED), *steps]:
                 if not (step / SUMS).exists():
-                    sums = _sums(step, contents=not is_in_bucket(self._workdir))
+                    sums = sums_of(step, contents=not is_in_bucket(self._workdir))
                     sums.pop(STAMPED, None)
                     if is_in_bucket(self._workdir):
                         (step / SUMS).write_text(json.dumps(sums))
@@ -244,7 +253,7 @@ class Checkpoints:
 
     def _cannot_write(self, reason: Exception | str) -> CannotWrite:
         mend = "see that it may be written" if is_in_bucket(self._workdir) else "make room"
-        reason = str(reason).splitlines()[0][:500]
+        reason = str(reason).splitlines()[0][:500] if str(reason) else type(reason).__name__
         return CannotWrite(
             f"a checkpoint cannot be written in {self._folder}: {reason}. "
             f"The earlier ones are good: {mend} and start again with the same command"
@@ -259,87 +268,6 @@ def _items(states: States) -> dict:
 def _recall(metrics: dict[str, float]) -> float:
     """A checkpoint that was not evaluated ranks last."""
     return metrics.get("recall", -1.0)
-
-
-def _step_folders(folder: epath.Path) -> list[epath.Path]:
-    if not folder.is_dir():
-        return []
-    steps = (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
-    in_bucket = str(folder).startswith("gs://")  # where folders have their names from the beginning
-    steps = (path for path in steps if not in_bucket or (path / COMMITTED).exists())
-    return sorted(steps, key=lambda path: path.name)
-
-
-def _sums(step: epath.Path, contents: bool) -> dict[str, list[int]]:
-    """Length and, with `contents`, CRC-32 of each file of a checkpoint but the list itself."""
-    sums = {}
-    for path in _files(step):
-        if path.name != SUMS and not is_unfinished(path):
-            length = path.stat().length
-            sums[str(path.relative_to(step))] = [length, _crc(path)] if contents else [length]
-    return sums
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All in a folder and below; buckets know no recursive pattern."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from _files(path)
-        else:
-            yield path
-
-
-def _are_sums(value: object) -> bool:
-    """Length, and of checkpoints on disk the CRC-32."""
-    is_list = isinstance(value, list) and len(value) in (1, 2)
-    return is_list and all(type(x) is int for x in value)
-
-
-def _crc(path: epath.Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            crc = zlib.crc32(block, crc)
-    return crc
-
-
-def _problem(step: epath.Path, contents: bool) -> str | None:
-    """What is wrong with the files of a checkpoint; None if nothing is.
-
-    One that Orbax alone wrote has no list. Then no more can be seen than whether Orbax will find
-    what it reads first.
-    """
-    if not (step / SUMS).exists():
-        return next(filter(None, (_json_problem(step, name) for name in JSON)), None)
-    problem = _json_problem(step, SUMS)
-    if problem:
-        return problem
-    expected = json.loads((step / SUMS).read_text())
-    if not isinstance(expected, dict) or not all(map(_are_sums, expected.values())):
-        return f"{SUMS} holds no sums"
-    contents = contents and all(len(sums) == 2 for sums in expected.values())
-    found = _sums(step, contents)
-    for name, sums in expected.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name][0] != sums[0]:
-            return f"{name} has {found[name][0]} of {sums[0]} bytes"
-        is_read_at_once = name in JSON and len(sums) == 2
-        if is_read_at_once and not contents and _crc(step / name) != sums[1]:
-            return f"{name} has changed"
-        if contents and found[name] != sums:
-            return f"{name} has changed"
-    return None
-
-
-def _json_problem(step: epath.Path, name: str) -> str | None:
-    try:
-        json.loads((step / name).read_text())
-    except FileNotFoundError:
-        return f"{name} is missing"
-    except ValueError:
-        return f"{name} is cut off"
-    return None
 
 
 def _is_of_bytes(error: BaseException | None) -> bool:

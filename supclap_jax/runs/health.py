@@ -4,11 +4,11 @@ import json
 import time
 from pathlib import Path
 
-from etils import epath
 from rich.table import Table
 
 from supclap_jax.errors import RunError
-from supclap_jax.runs.bucket import COMMITTED, home_of, name_of
+from supclap_jax.runs.bucket import COMMITTED, home_of, name_of, reaching
+from supclap_jax.runs.checkpoint_files import step_folders
 from supclap_jax.runs.history import FINISHED, read_history
 from supclap_jax.runs.metrics import read_metrics
 
@@ -78,8 +78,7 @@ def status(workdir: Path) -> dict:
         "loss": last.get("loss"),
         "skipped_in_a_row": last.get("skipped_in_a_row", 0),
         "validation": validations[-1] if validations else None,
-        "checkpoint": _newest_checkpoint(home_of(workdir) / "checkpoints"),
-        "damaged_checkpoints": len(list((home_of(workdir) / "damaged").glob("*"))),
+        **_checkpoints(workdir),
     }
 
 
@@ -142,14 +141,18 @@ def _health(history: list[dict], seen: float | None, patience: float) -> tuple[s
     return "silent", f"nothing written for {duration(silence)}; it was killed or hangs"
 
 
-def _newest_checkpoint(folder: epath.Path) -> dict | None:
-    steps = [path for path in folder.glob("*") if path.name.isdecimal()]
-    if not steps:
-        return None
-    newest = max(steps, key=lambda path: int(path.name))
-    committed = newest / COMMITTED  # folders of a bucket have no times
-    dated = committed if committed.exists() else newest
-    return {"step": int(newest.name), "time": dated.stat().mtime}
+def _checkpoints(workdir: Path) -> dict:
+    """Step and time of the newest one, and how many were put away."""
+    home, newest = home_of(workdir), None
+    with reaching(workdir, RunError):
+        steps = step_folders(home / "checkpoints")
+        if steps:
+            last = max(steps, key=lambda path: int(path.name))
+            committed = last / COMMITTED  # folders of a bucket have no times
+            dated = committed if committed.exists() else last
+            newest = {"step": int(last.name), "time": dated.stat().mtime}
+        damaged = len(list((home / "damaged").glob("*")))
+    return {"checkpoint": newest, "damaged_checkpoints": damaged}
 
 
 def duration(seconds: float) -> str:

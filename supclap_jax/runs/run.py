@@ -20,7 +20,8 @@ from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs import health
-from supclap_jax.runs.bucket import ADDRESS, home_of
+from supclap_jax.runs.bucket import ADDRESS, home_of, reaching
+from supclap_jax.runs.checkpoint_files import step_folders
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import read_history
 from supclap_jax.runs.lock import LOCK
@@ -156,7 +157,9 @@ class Run:
           RunError: there is no run, or no checkpoint and none is to be made; or as `Checkpoints`.
         """
         config = self.config
-        if not repair and not (home_of(self.workdir) / "checkpoints").is_dir():
+        with reaching(self.workdir, RunError):
+            is_there = (home_of(self.workdir) / "checkpoints").is_dir()
+        if not repair and not is_there:
             raise RunError(f"{self.workdir} holds no checkpoint yet; train it further")
         return Checkpoints(self.workdir, config.keep_last, config.keep_steps, repair)
 
@@ -223,8 +226,9 @@ class Run:
         )
 
     def _newest_step(self) -> int:
-        names = (path.name for path in (home_of(self.workdir) / "checkpoints").glob("*"))
-        return max((int(name) for name in names if name.isdecimal()), default=0)
+        with reaching(self.workdir, RunError):
+            steps = step_folders(home_of(self.workdir) / "checkpoints")
+        return max((int(step.name) for step in steps), default=0)
 
     @property
     def _facts(self) -> dict:

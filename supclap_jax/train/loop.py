@@ -23,6 +23,7 @@ from supclap_jax.data.text import Tokenizer
 from supclap_jax.data.text_counts import count_captions, told
 from supclap_jax.errors import ConfigError, DataError, Disconnected, Diverged, Interrupted
 from supclap_jax.evaluate.scoring import validate
+from supclap_jax.files import path_of
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.models.registry import check_config
@@ -85,7 +86,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     push(workdir)
                 held.enter_context(mirrored(workdir))
         if not is_first():
-            pull(workdir)
+            pull(workdir, trains=True)
         _train(run, config, mesh, train_step, clips_of_split)
 
 
@@ -226,7 +227,7 @@ def _restore(checkpoints: Checkpoints, config: ConfigDict, mesh: Mesh) -> tuple[
     if states is not None:
         console.print(f"Continuing after step {start} of {config.total_steps}.")
     elif config.branch.run:
-        start, states = Run(Path(config.branch.run)).restore(config.branch.step, mesh)
+        start, states = Run(path_of(config.branch.run)).restore(config.branch.step, mesh)
         checkpoints.save(states, start)
         console.print(f"Branching from {config.branch.run} after step {start}.", soft_wrap=True)
     else:

@@ -10,12 +10,16 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 import jax
 import numpy as np
 import pytest
 
 from supclap_jax.cli.main import main
+from supclap_jax.errors import RunError, UserError
+from supclap_jax.runs import bucket, health
+from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.lock import locked
 from supclap_jax.runs.run import Run
 from tests import tiny
@@ -57,6 +61,17 @@ def here(server, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     fail(server, 0, 0)
     return tmp_path / "home"
+
+
+def copy_of(home, address):
+    """The local folder of a run in a bucket."""
+    return home / ".cache" / "supclap" / "runs" / quote(address, safe="")
+
+
+def put(server, name, content=b"done"):
+    """An object into the bucket."""
+    target = f"{server}/upload/storage/v1/b/bucket/o?uploadType=media&name={quote(name, safe='')}"
+    urllib.request.urlopen(urllib.request.Request(target, content, method="POST")).close()
 
 
 def fail(server, code, count):
@@ -128,7 +143,7 @@ def test_killed_refused_and_continued_elsewhere_it_ends_the_same(
     assert main(["export-weights", f"--workdir={ADDRESS}", *weights]) == 0
     capsys.readouterr()
 
-    mine, theirs = Run(here / ".cache/supclap/runs/bucket/runs/one"), Run(tmp_path / "disk")
+    mine, theirs = Run(copy_of(here, ADDRESS)), Run(tmp_path / "disk")
     losses = [
         {x["step"]: x["loss"] for x in run.metrics() if "loss" in x} for run in (mine, theirs)
     ]
@@ -146,11 +161,7 @@ def test_killed_refused_and_continued_elsewhere_it_ends_the_same(
     [
         (ADDRESS, 403, "access is refused; see that these credentials may read and write it"),
         ("gs://nosuch/runs/one", 0, "there is no such bucket, or it is not yours to see"),
-        (
-            "s3://bucket/runs/one",
-            0,
-            "is no place for a run; expected a folder, or gs://BUCKET/PATH",
-        ),
+        ("s3://bucket/runs/one", 0, "is no path on this machine; mount the bucket"),
         ("gs://bucket", 0, "is no place for a run"),
         ("gs://bucket/runs/../../other", 0, "is no place for a run"),
     ],
@@ -164,16 +175,66 @@ def test_what_cannot_be_reached_is_said_in_a_line(here, server, capsys, address,
     assert message in line
 
 
-def test_a_folder_is_made_what_the_bucket_holds(here, server, capsys):
-    """What is only on this machine is nothing; a busy store is asked again."""
+def test_readers_remove_nothing_and_training_all_that_is_not_there(here, server, capsys):
+    """A busy store is asked again."""
+    address = "gs://bucket/runs/two"
     fail(server, 503, 2)
-    assert main(["status", "--workdir=gs://bucket/runs/two"]) != 0
-    assert "holds no run" in capsys.readouterr().err
-    stale = here / ".cache/supclap/runs/bucket/runs/two/config.json"
-    stale.write_text("{}")
-    assert main(["status", "--workdir=gs://bucket/runs/two"]) != 0
-    assert not stale.exists()
-    with locked(stale.parent):  # as by a training here
-        stale.write_text("{}")
-        main(["status", "--workdir=gs://bucket/runs/two"])
-        assert stale.exists()
+    assert main(["status", f"--workdir={address}"]) == 2
+    assert f"{address} holds no run" in capsys.readouterr().err
+    put(server, "runs/two/config.json", b'{"total_steps": 5, "log_every": 1}')
+    put(server, "runs/two/metrics.jsonl", b'{"step": 1, "loss": 2.0}\n')
+    mine = copy_of(here, address) / "evaluation.json"
+    mine.write_text("begun")
+    assert main(["status", f"--workdir={address}"]) == 0
+    assert mine.exists()
+    metrics = mine.with_name("metrics.jsonl")
+    with locked(mine.parent):  # as by a training here, which is newer than the bucket
+        metrics.write_text("newer")
+        bucket.folder_of(address)
+        assert metrics.read_text() == "newer"
+    bucket.folder_of(address, trains=True)
+    assert metrics.read_text() == '{"step": 1, "loss": 2.0}\n'
+    assert not mine.exists()
+
+
+def test_evaluation_and_training_copy_each_its_own(here, server):
+    """So that neither replaces what the other has written since."""
+    address = "gs://bucket/runs/three"
+    put(server, "runs/three/config.json", b"{}")
+    folder = bucket.folder_of(address)
+    for of_evaluation in (False, True):
+        (folder / "metrics.jsonl").write_text(f"metrics {of_evaluation}")
+        (folder / "evaluation.json").write_text(f"evaluation {of_evaluation}")
+        bucket.push(folder, of_evaluation)
+    shutil.rmtree(folder)
+    bucket.folder_of(address)
+    assert (folder / "metrics.jsonl").read_text() == "metrics False"
+    assert (folder / "evaluation.json").read_text() == "evaluation True"
+
+
+def test_a_folder_above_runs_is_none(here, server, capsys):
+    """Nothing of what lies below is fetched, or is in its way."""
+    put(server, "above/one/config.json", b"{}")
+    below = bucket.folder_of("gs://bucket/above/one")
+    for trains in (False, True):
+        with pytest.raises(UserError, match="gs://bucket/above holds"):
+            bucket.folder_of("gs://bucket/above", trains)
+    assert (below / "config.json").exists()
+    assert bucket.is_in_bucket(below)
+
+
+def test_a_damaged_checkpoint_is_put_away_in_the_bucket(here, server, capsys):
+    """And one that is not whole is none; without a run's signs of life it is not alive."""
+    address = "gs://bucket/runs/four"
+    put(server, "runs/four/config.json", b'{"total_steps": 5, "log_every": 1}')
+    put(server, "runs/four/checkpoints/3/commit_success.txt")
+    put(server, "runs/four/checkpoints/3/metrics/metrics", b"{")
+    put(server, "runs/four/checkpoints/4/metrics/metrics", b"{}")
+    folder = bucket.folder_of(address)
+    Checkpoints(folder, keep_last=1, repair=True).close()
+    assert "Checkpoint 3 is damaged and left out" in capsys.readouterr().out
+    status = health.status(folder)
+    assert (status["checkpoint"], status["damaged_checkpoints"]) == (None, 1)
+    fail(server, 403, 10**9)
+    with pytest.raises(RunError, match="access is refused"):
+        health.status(folder)

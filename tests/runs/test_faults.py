@@ -17,7 +17,8 @@ import pytest
 
 from supclap_jax.cli.main import main
 from supclap_jax.errors import RunError
-from supclap_jax.runs.checkpoints import SUMS, Checkpoints
+from supclap_jax.runs.checkpoint_files import SUMS
+from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.metrics import read_metrics
 from supclap_jax.runs.run import Run

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from supclap_jax.files import is_unfinished, replacing, write_whole
-from supclap_jax.runs.checkpoints import SUMS, Checkpoints
+from supclap_jax.runs.checkpoint_files import SUMS
+from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.run import Run
 from tests.runs import killed_writers
 
