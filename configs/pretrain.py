@@ -1,6 +1,7 @@
 """Pretraining at scale: CED-Base and a text encoder of SONAR's size, global batch 131,072, 10 s.
 
-For a TPU v5e slice of 256 chips; see what another one would take with
+For a TPU v5e slice of 256 chips, with the settings that `supclap plan --tune` found for it; see what
+another one would take with
 
     supclap plan --config=pretrain --topology=v5e:16x16
 
@@ -17,7 +18,8 @@ def get_config(variant="dynamic"):
     config = default()
     set_variant(config, variant)
     config.batch_size = 131_072
-    config.microbatch_size = 8_192
+    config.microbatch_size = 32_768
+    config.gradient_cache = False
     config.total_steps = CLIPS // config.batch_size
     config.eval_every = 500
     config.checkpoint_every = 100
@@ -27,8 +29,9 @@ def get_config(variant="dynamic"):
     config.loss.block_size = "auto"
     config.compute_dtype = "bfloat16"
     config.remat = "full"
-    config.mesh.data = 16
-    config.mesh.fsdp = 16
+    config.audio.saved = config.text.saved = ("sum",)
+    config.mesh.data = 2
+    config.mesh.fsdp = 128
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 500
     return config

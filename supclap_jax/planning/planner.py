@@ -73,7 +73,7 @@ def plan(config: ConfigDict, topology: str, search: bool = False, slices: int = 
         result["largest"] = next((_sizes(x) for x in smaller if fits(x, devices)), None)
         return result
     result["compile_seconds"] = time.perf_counter() - began
-    result |= analysis(config, compiled, chip, len(devices), slices)
+    result |= analysis(config, compiled, chip, devices, slices)
     mesh = mesh_of(config, devices)
     result["host"] = host_needs(
         abstract_batch(config, mesh),
@@ -86,14 +86,15 @@ def plan(config: ConfigDict, topology: str, search: bool = False, slices: int = 
     return result
 
 
-def analysis(config: ConfigDict, compiled, chip: Chip, devices: int, slices: int = 1) -> dict:
+def analysis(config: ConfigDict, compiled, chip: Chip, devices: list, slices: int = 1) -> dict:
     """What a compiled step takes of each device: memory, traffic and time."""
+    used = mesh_of(config, devices).size
     program = hlo.parse(compiled.as_text())
     flops = train_step_flops(config)
     sent = collectives(program)
     hbm_bytes = hlo.hbm_bytes(program)
     crossing = between_slices(program, slices)
-    least = floor(chip, sum(flops.values()) / devices, hbm_bytes, _total(sent), _total(crossing))
+    least = floor(chip, sum(flops.values()) / used, hbm_bytes, _total(sent), _total(crossing))
     hours = config.total_steps * least["seconds"] / 3600
     return {
         "memory": memory_of(compiled, chip.hbm_bytes),
@@ -102,12 +103,12 @@ def analysis(config: ConfigDict, compiled, chip: Chip, devices: int, slices: int
         "hbm_bytes": hbm_bytes,
         "flops": flops,
         "floor": least,
-        "mfu_bound": model_flops(config) / (devices * chip.flops * least["seconds"]),
+        "mfu_bound": model_flops(config) / (used * chip.flops * least["seconds"]),
         "clips_per_second": config.batch_size / least["seconds"],
         "recipe": {
             "steps": config.total_steps,
             "hours": hours,
-            "chip_hours": hours * devices / chip.a_chip,
+            "chip_hours": hours * len(devices) / chip.a_chip,
         },
     }
 

@@ -34,7 +34,7 @@ MEMORY = 0.95  # share of a device's that a step may take
 NEAR = 0.005  # what is predicted to be faster by less than this share is not compiled
 NOISE, PRIOR = 0.01, 0.5  # relative errors of a prediction with the right weights, and of theirs
 # Before anything was compiled: bytes for each that is held, and the count that the rest goes with.
-BEFORE = {"memory": (1, 1), "hbm": (3, -1), "links": (0, 1), "exposed": (0, 1)}
+BEFORE = {"memory": (1, 1), "hbm": (3, -1), "links": (0, 1), "exposed": (0, 1), "network": (0, 2)}
 # What blocks may keep: attention's output saves the fewest operations a byte, and so comes last.
 SAVED = [
     names for count in range(4) for names in itertools.combinations(("qkv", "sum", "hidden"), count)
@@ -127,11 +127,16 @@ def with_settings(config: ConfigDict, settings: Settings) -> ConfigDict:
     return changed
 
 
+def _values(config: ConfigDict) -> list:
+    return [functools.reduce(getattr, key.split("."), config) for key in KEYS]
+
+
 def _own(config: ConfigDict, devices: int) -> Settings:
-    values = [functools.reduce(getattr, key.split("."), config) for key in KEYS]
-    own = Settings(*values)
-    data = devices // own.fsdp if own.data == -1 else own.data
-    return own._replace(data=data, fsdp=devices // data if own.fsdp == -1 else own.fsdp)
+    """The config's settings; its mesh where that has all devices, else the nearest that has."""
+    own = Settings(*_values(config))
+    fsdp = devices // own.data if own.fsdp == -1 else own.fsdp
+    fsdp = math.gcd(fsdp, devices)
+    return own._replace(data=devices // fsdp, fsdp=fsdp)
 
 
 def _space(config: ConfigDict, devices: int, slices: int = 1) -> Iterator[Settings]:
@@ -146,7 +151,9 @@ def _space(config: ConfigDict, devices: int, slices: int = 1) -> Iterator[Settin
         SAVED if "saved" in encoder.fields and not config[tower].frozen else [()]
         for tower, encoder in encoders(config).items()
     ]
-    remats = [("none", (), ()), *itertools.product(["full"], *saved)]
+    remats = list(itertools.product(["full"], *saved))
+    if not (config.audio.offloaded or config.text.offloaded):  # of which "none" has no use
+        remats.append(("none", (), ()))
     sizes = [2**k for k in range(devices.bit_length()) if devices % (slices * 2**k) == 0]
     for microbatch, remat, fsdp in itertools.product(microbatches, remats, sizes):
         yield Settings(*microbatch, *remat, devices // fsdp, fsdp)
@@ -173,13 +180,11 @@ def _compiled(
 ) -> dict:
     changed = with_settings(config, settings)
     own = _own(config, len(devices))
-    entry = {
-        "settings": {
-            key: new for key, new, old in zip(KEYS, settings, own, strict=True) if new != old
-        }
-    }
+    values = [value if value != -1 else own[i] for i, value in enumerate(_values(config))]
+    differ = zip(KEYS, settings, values, strict=True)
+    entry = {"settings": {key: new for key, new, old in differ if new != old}}
     try:
-        return entry | analysis(changed, compile_step(changed, devices), chip, len(devices), slices)
+        return entry | analysis(changed, compile_step(changed, devices), chip, devices, slices)
     except DeviceIsFull as full:
         return entry | {"memory": None, "used": full.used}
 
@@ -244,11 +249,11 @@ class _Table:
         self, config: ConfigDict, space: list[Settings], devices: list, chip: Chip, slices: int
     ):
         self.chip = chip
-        self.found = {"memory": {}, "hbm": {}, "links": {}, "exposed": {}}
+        self.found = {"memory": {}, "hbm": {}, "links": {}, "exposed": {}, "network": {}}
         self.actual: dict[int, float] = {}
         rows = _counts(config, space, devices, slices)
         self.flops, self.known, *counts = (np.array(x) for x in zip(*rows, strict=True))
-        self.counts = dict(zip(self.found, [*counts, counts[-1]], strict=True))
+        self.counts = dict(zip(self.found, [*counts, counts[-1], counts[-1]], strict=True))
 
     def learn(self, place: int, entry: dict) -> None:
         """Takes in what the compiler found."""
@@ -262,6 +267,8 @@ class _Table:
             for what, name in (("links", "bytes"), ("exposed", "exposed")):
                 kinds = entry["collectives"].values()
                 self.found[what][place] = sum(kind[name] for kind in kinds)
+            crossing = entry["between_slices"].values()
+            self.found["network"][place] = sum(kind["bytes"] for kind in crossing)
             if _fits(entry["memory"]):
                 self.actual[place] = entry["floor"]["with_exposed"]
 
@@ -277,6 +284,8 @@ class _Table:
             self._predicted("hbm", hope) / self.chip.hbm_rate,
             self._predicted("links", hope) / self.chip.ici_rate - alone,
         ]
+        if any(self.found["network"].values()):
+            parts.append(self._predicted("network", hope) / self.chip.network_rate)
         seconds = np.max(parts, axis=0) + alone
         memory = self.known + self._predicted("memory", hope)
         seconds[memory > MEMORY * self.chip.hbm_bytes] = math.inf
@@ -289,7 +298,7 @@ class _Table:
         counts, found = self.counts[what], self.found[what]
         if not found:
             return np.zeros(len(counts))
-        places, values = list(found), np.array(list(found.values()), float)
+        places, values = list(found), np.maximum(list(found.values()), 1.0)
         scale = np.maximum(counts.max(axis=0), 1)
         x = counts / scale
         times_held, main = BEFORE[what]

@@ -65,14 +65,14 @@ def make_mesh(
             f"batch_size {batch_size} is not divisible by the {count} devices of mesh.data and "
             "mesh.fsdp"
         )
-    groups = _slices(devices, slices)
+    groups = _slices(devices[:count], slices)
     if data % len(groups):
         raise ConfigError(
             f"mesh.data is {data}, but there are {len(groups)} slices; a copy of the states stays "
             f"inside one, so that mesh.data is a multiple of {len(groups)}"
         )
     shape, types = (data // len(groups), fsdp), (AxisType.Auto,) * 2
-    parts = [jax.make_mesh(shape, AXES, types, devices=part[: math.prod(shape)]) for part in groups]
+    parts = [jax.make_mesh(shape, AXES, types, devices=part) for part in groups]
     return Mesh(np.concatenate([part.devices for part in parts]), AXES, axis_types=types)
 
 
@@ -82,7 +82,13 @@ def _slices(devices: list[jax.Device], slices: int | None) -> list[list[jax.Devi
     if len(found) > 1:
         if slices not in (None, len(found)):
             raise ConfigError(f"mesh.slices is {slices}, but the devices are of {len(found)}")
-        return [[device for device in devices if device.slice_index == place] for place in found]
+        groups = [[device for device in devices if device.slice_index == x] for x in found]
+        if len({len(group) for group in groups}) > 1:
+            raise ConfigError(
+                f"{len(devices)} devices are not as many of each of {len(found)} slices; change "
+                "mesh.data"
+            )
+        return groups
     if len(devices) % (slices or 1):
         raise ConfigError(f"mesh.slices is {slices}, which does not divide {len(devices)} devices")
     size = len(devices) // (slices or 1)

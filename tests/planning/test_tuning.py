@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from supclap_jax.cli.main import main
+from supclap_jax.config import validate
 from supclap_jax.config.recipes import read_config
 from supclap_jax.config.values import flatten
 from supclap_jax.planning import tuning
@@ -62,6 +63,7 @@ def test_finds_the_fastest_that_fits(large, monkeypatch, capacity):
             "used": memory - table.known[place],
             "hbm_bytes": hbm,
             "collectives": {"all-gather": {"bytes": links, "exposed": 0.3 * links}},
+            "between_slices": {},
             "floor": {"with_exposed": max(parts) + alone},
         }
 
@@ -83,6 +85,35 @@ def test_finds_the_fastest_that_fits(large, monkeypatch, capacity):
     assert result["compilations"] <= 8
     assert result["candidates"] == len(spaces[0]) > 1_000
     assert result["best"][0]["floor"]["with_exposed"] <= 1.01 * min(seconds)
+
+
+def test_no_traffic_is_predicted_as_none():
+    """On one device, and where all of it is hidden."""
+    config = tiny.get_config("info_nce")
+    space = list(dict.fromkeys(tuning._space(config, 1)))
+    table = tuning._Table(config, space, jax.devices()[:1], CHIP, 1)
+    nothing = {
+        "memory": {"total": 10**9, "capacity": CHIP.hbm_bytes},
+        "hbm_bytes": 10**9,
+        "collectives": {},
+        "between_slices": {},
+        "floor": {"with_exposed": 1.0},
+    }
+    for place in (0, 1):
+        table.learn(place, nothing)
+        assert table._predicted("links", 0).max() <= 10
+        table.faster(0)
+
+
+def test_only_what_is_accepted_is_proposed():
+    """With a mesh that leaves devices idle, and activations on the host, which "none" refuses."""
+    config = tiny.get_config("info_nce")
+    config.update(batch_size=64, remat="full", audio={"offloaded": ("hidden",)})
+    config.mesh.update(data=1, fsdp=4)
+    space = list(dict.fromkeys(tuning._space(config, 8)))
+    assert {x.data * x.fsdp for x in space} == {8}
+    for settings in space:
+        validate(tuning.with_settings(config, settings))
 
 
 def test_encoders_that_keep_nothing_are_only_cut_and_spread():

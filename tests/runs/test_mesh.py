@@ -61,12 +61,18 @@ def test_states_stay_inside_a_slice(config):
     step = make_train_step(config, mesh)
     batch = put_batch(make_batch(config), mesh)
     text = step.lower(abstract_states(config, mesh), batch).compile().as_text()
-    gathers = [line for line in text.splitlines() if re.search(r" all-gather(-start)?\(", line)]
-    crossing = [
-        line for line in gathers if any(len({x // 4 for x in group}) > 1 for group in groups(line))
-    ]
+    gathers, sums = (
+        [line for line in text.splitlines() if f" {kind}(" in line]
+        for kind in ("all-gather", "all-reduce")
+    )
     assert len(gathers) > 20
-    assert all("_on_mesh" in line for line in crossing)
+    assert all("_on_mesh" in line for line in gathers if crosses(line))
+    assert any(crosses(line) for line in sums if "_on_mesh" not in line)  # of gradients
+
+
+def crosses(line):
+    """Whether a collective joins devices of both slices of four."""
+    return any(len({device // 4 for device in group}) > 1 for group in groups(line))
 
 
 def groups(line):
