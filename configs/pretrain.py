@@ -1,7 +1,7 @@
 """Pretraining at scale: CED-Base and a text encoder of SONAR's size, global batch 131,072, 10 s.
 
-For a TPU v5e slice of 256 chips, with the settings that `supclap plan --tune` found for it; see what
-another one would take with
+For a TPU v5e slice of 256 chips, with what `supclap plan --tune` found for it; see what another one
+would take with
 
     supclap plan --config=pretrain --topology=v5e:16x16
 

@@ -162,7 +162,8 @@ def test_optional_fields_take_none_and_the_last_override_counts(key):
     set_by_it = flatten(read_config(pretrain, []))[key]
     assert (set_by_it is None) == (key == "mesh.slices")
     for values in (["None"], ["1024", "None"], ["None", "512", "1024"]):
-        config = read_config(pretrain, [f"--config.{key}={value}" for value in values])
+        overrides = [f"--config.{key}={value}" for value in values]
+        config = read_config(pretrain, [*overrides, "--config.gradient_cache=True"])
         assert flatten(config)[key] == (None if values[-1] == "None" else 1024)
 
 
