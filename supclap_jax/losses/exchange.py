@@ -35,7 +35,7 @@ def exchange(
     Args:
       axes: of the mesh; empty on one device.
       gathered: every device gets all blocks at once, of which the contributions come home by one
-        reduce-scatter, or by one all-to-all where they are not sums. Else blocks travel round the
+        reduce-scatter, or by one all-to-all where they are not sums. Else blocks travel round a
         ring, one device on after every visit, with the contributions to them. They do so in halves:
         one is under way while the other is visited. Few rows, or an odd number, go and wait as one.
       visit: `contribution, home = visit(first, blocks, contribution, home)`, with the number of the
@@ -114,27 +114,42 @@ def _local(target, first, rows: int):
 
 
 def _ring(axes, rows, visit, blocks, nothing, home):
-    devices, (in_order, numbers) = device_count(axes), _numbering(axes)
-    here, route = lax.axis_index(in_order), [(i, (i + 1) % devices) for i in range(devices)]
+    """Round rings along the last axis, all blocks of a ring hopping to the next ring after a turn.
+
+    So what crosses from one end of the mesh to the other is divided among the devices of a ring.
+    """
+    in_order, numbers = _numbering(axes)
+    ring, hops = in_order[-1:], in_order[:-1]
+    if 1 in (device_count(ring), device_count(hops)):
+        ring, hops = in_order, ()
+    around, turns = device_count(ring), device_count(hops)
+    here, of_ring = lax.axis_index(ring), lax.axis_index(hops) if hops else 0
     pieces = 2 if isinstance(rows, int) and rows >= HALVED_FROM and rows % 2 == 0 else 1
     size = rows // pieces
 
-    def send(tree):
-        return _move(tree, lambda x, axis: lax.ppermute(x, in_order, route))
+    def send(tree, along=ring):
+        count = device_count(along)
+        route = [(i, (i + 1) % count) for i in range(count)]
+        return _move(tree, lambda x, axis: lax.ppermute(x, along, route))
 
-    def step(n, carry):
-        parts, home = list(carry[0]), carry[1]
-        for piece in range(pieces):
-            block, contribution = parts.pop()  # visited last: goes on during the next visit
-            parts.append((block, send(contribution)))
-            block, contribution = parts.pop(0)
-            first = (numbers[(here - n) % devices] * pieces + piece) * size
-            contribution, home = visit(first, block, contribution, home)
-            parts.append((send(block), contribution))
-        return parts, home
+    def turn(k, carry):
+        def step(n, carry):
+            parts, home = list(carry[0]), carry[1]
+            number = numbers[(of_ring - k) % turns * around + (here - n) % around]
+            for piece in range(pieces):
+                block, contribution = parts.pop()  # visited last: goes on during the next visit
+                parts.append((block, send(contribution)))
+                block, contribution = parts.pop(0)
+                first = (number * pieces + piece) * size
+                contribution, home = visit(first, block, contribution, home)
+                parts.append((send(block), contribution))
+            return parts, home
+
+        parts, home = lax.fori_loop(0, around, step, carry)
+        return (send(parts, hops) if hops else parts), home
 
     parts = [(_slice(blocks, k * size, (k + 1) * size), nothing(size)) for k in range(pieces)]
-    parts, home = lax.fori_loop(0, devices, step, (parts, home))
+    parts, home = lax.fori_loop(0, turns, turn, (parts, home)) if hops else turn(0, (parts, home))
     *others, last = (contribution for _, contribution in parts)
     return jax.tree.map(lambda *x: jnp.concatenate(x), *others, send(last)), home
 

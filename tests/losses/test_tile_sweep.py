@@ -125,6 +125,28 @@ def test_value_and_gradients_do_not_change_with_the_number_of_devices():
     assert_close(eight, one, 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "names", "batch"),
+    [
+        ((2, 4), ("data", "fsdp"), 16),
+        ((4, 2), ("data", "fsdp"), 128),  # keys in halves
+        ((2, 2, 2), ("slice", "data", "fsdp"), 24),
+        ((1, 8), ("data", "fsdp"), 16),
+        ((2, 4), ("fsdp", "data"), 128),
+    ],
+)
+def test_value_and_gradients_do_not_change_with_the_shape_of_a_mesh(shape, names, batch):
+    """Rings along its last axis, and hops between them; axes in the order of the batch."""
+    arguments, ids = problem(0, batch), some_ids(0, batch)
+    loss = partial(LOSSES["symmetric"], block_size=3, same_id="positive")
+    order = tuple(sorted(names))
+    on_mesh = sharded(loss, make_mesh(shape, names), order)
+    both = jax.jit(jax.value_and_grad(lambda ids, *x: on_mesh(*x, ids=ids), argnums=range(1, 4)))
+    value, gradients = in_float32(both, (ids, *arguments[:3]))
+    expected, theirs = in_float64(dense("symmetric", "positive"), (ids, *arguments))
+    assert_close((value, gradients), (expected, theirs[:3]))
+
+
 def test_gradient_inside_shard_map():
     """jax.grad in the body: replicated scalars get the sum over devices."""
     names = ("data", "fsdp")
