@@ -26,7 +26,7 @@ from supclap_jax.evaluate.report import compare, estimate, report
 from supclap_jax.evaluate.retrieval import Retrieval
 from supclap_jax.evaluate.scoring import Scores, captioned, score
 from supclap_jax.evaluate.tables import recall_tables, tables
-from supclap_jax.files import check_output, write_whole
+from supclap_jax.files import check_output, path_of, write_whole
 from supclap_jax.inference import prompts
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import Model, find_model, model_of_run
@@ -241,7 +241,7 @@ def find_trained_on(run: _Subject, split: str) -> list[tuple[str, str]] | None:
     Returns:
       As `find_leaks`; None where the two are not all prepared sets, and not to be compared.
     """
-    held_out, languages = Path(run.config.data.path), run.config.data.languages
+    held_out, languages = path_of(run.config.data.path), run.config.data.languages
     training = run.model.training
     if not training or not all(is_prepared(folder) for folder in (held_out, *training)):
         return None

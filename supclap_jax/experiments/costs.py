@@ -4,7 +4,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from supclap_jax.data.clotho import read_clotho
 from supclap_jax.data.prepared import is_prepared, open_training
 from supclap_jax.errors import DataError, DoesNotFit
 from supclap_jax.experiments.sweep_file import Planned
+from supclap_jax.files import path_of
 from supclap_jax.models.dual_encoder import TOWERS
 from supclap_jax.planning.compiled_step import abstract_batch
 from supclap_jax.planning.flops import train_step_flops
@@ -148,7 +148,7 @@ def _least_seconds(config: ConfigDict, topology: str) -> float:
 
 def _training_clips(config: ConfigDict) -> int | None:
     """As listed, none decoded; None where the data are not there yet."""
-    path, data = Path(config.data.path), config.data
+    path, data = path_of(config.data.path), config.data
     try:
         if data.mixture or is_prepared(path):
             return len(open_training(path, data.mixture, data.languages))

@@ -18,7 +18,6 @@ from supclap_jax.data.sound_files import BadAudio
 from supclap_jax.data.sound_windows import Window, read_windows
 from supclap_jax.errors import DataError
 from supclap_jax.inference.loaded_model import LoadedModel
-from supclap_jax.inference.model import HUB
 from supclap_jax.inference.sound_index import FAILED, Row, SoundIndex
 from supclap_jax.runs.provenance import provenance
 
@@ -92,7 +91,7 @@ def embed_folder(
         "hop": hop,
         "dtype": dtype,
         "dim": model.dim,
-        "model": model.name if model.name.startswith(HUB) else os.path.abspath(model.name),
+        "model": model.name if "://" in model.name else os.path.abspath(model.name),
         "step": model.step,
         **provenance(model.config),
     }

@@ -11,9 +11,11 @@ from supclap_jax.config import stored
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, RunError
+from supclap_jax.files import path_of
 from supclap_jax.inference.model_folder import CONFIG, FACTS, WEIGHTS, read_weights
 from supclap_jax.models.registry import check_config
 from supclap_jax.models.weight_files import find
+from supclap_jax.runs.bucket import folder_of, name_of
 from supclap_jax.runs.run import Run, data_facts
 from supclap_jax.runs.states import init_states, variables_of
 from supclap_jax.runs.tokenizer import TOKENIZER, read_tokenizer
@@ -50,7 +52,8 @@ def find_model(path: Path, step: int | None = None) -> Model:
     """The model in the folder of a run, or in one that `supclap export` wrote.
 
     Args:
-      path: the folder; or `hf://OWNER/REPOSITORY` of an export on the Hugging Face Hub.
+      path: the folder; or `hf://OWNER/REPOSITORY` of an export on the Hugging Face Hub, or
+        `gs://BUCKET/PATH` of a run.
       step: of a run: as of `model_of_run`.
 
     Raises:
@@ -61,6 +64,8 @@ def find_model(path: Path, step: int | None = None) -> Model:
         name = HUB + "/".join(path.parts[1:])
         folder = [find(f"{name}/{file}") for file in (WEIGHTS, TOKENIZER, CONFIG)][-1].parent
         return dataclasses.replace(_exported(folder, step), name=name)
+    if path.parts[:1] == ("gs:",):
+        path = folder_of("gs://" + "/".join(path.parts[1:]))
     if (path / WEIGHTS).is_file():
         return _exported(path, step)
     if (path / FACTS).is_file():
@@ -98,15 +103,18 @@ def model_of_run(path: Path, step: int | None = None) -> Model:
         run.check_data(data_facts({split: clips}))
 
     if step == 0:
-        return Model(str(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh), check)
+        return Model(
+            name_of(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh), check
+        )
     step = run.find_step(step)
     data = config.data
-    training = [Path(data.path) / name for name in data.mixture] or [Path(data.path)]
+    folder = path_of(data.path)
+    training = [folder / name for name in data.mixture] or [folder]
 
     def variables(mesh: Mesh) -> dict:
         return variables_of(run.restore(step, mesh)[1].dual, config)
 
-    return Model(str(path), config, step, tokenizer, variables, check, tuple(training))
+    return Model(name, config, step, tokenizer, variables, check, tuple(training))
 
 
 def initial_model(name: str, config: ConfigDict) -> Model:
@@ -134,7 +142,7 @@ def _exported(path: Path, step: int | None) -> Model:
         tokenizer = Tokenizer((path / TOKENIZER).read_bytes(), config.text.vocab_size)
     except (OSError, RuntimeError) as error:
         raise RunError(f"{path / TOKENIZER} cannot be read; export the model again") from error
-    return Model(str(path), config, known, tokenizer, variables, space=space)
+    return Model(name_of(path), config, known, tokenizer, variables, space=space)
 
 
 def _initial(config: ConfigDict, mesh: Mesh) -> dict:

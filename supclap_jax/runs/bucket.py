@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import fsspec
 from etils import epath
 
 from supclap_jax.console import console
@@ -28,9 +29,11 @@ from supclap_jax.runs.lock import LOCK, is_locked
 ADDRESS = ".bucket"  # in the local folder: where it is a copy of
 RUN = "config.json"  # what makes a folder a run
 LARGE = ("checkpoints", "damaged")  # not copied
+PROFILE = "profile"  # of each host its own; that of the first is copied
 OF_EVALUATION = ("evaluation.json", "per_clip.npz", "figures")  # copied by it alone
 COMMITTED = "commit_success.txt"  # Orbax writes it to a checkpoint when all else is there
 INTERVAL = 60.0  # seconds
+LONGEST = 200  # of names of local folders
 FORBIDDEN = (401, 403)
 
 
@@ -56,7 +59,10 @@ def folder_of(address: str, trains: bool = False) -> Path:
             f"{address!r} is no place for a run; expected a folder, or gs://BUCKET/PATH"
         )
     home = f"gs://{'/'.join(parts)}"
-    folder = Path.home() / ".cache" / "supclap" / "runs" / quote(home, safe="")
+    name = quote(home, safe="")
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{hashlib.sha256(home.encode()).hexdigest()[:16]}"
+    folder = Path.home() / ".cache" / "supclap" / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ADDRESS).is_file():
         write_whole(folder / ADDRESS, home)
@@ -66,8 +72,29 @@ def folder_of(address: str, trains: bool = False) -> Path:
 
 def home_of(workdir: Path) -> epath.Path:
     """Where the large files of a run are: its folder, or its place in a bucket."""
-    link = workdir / ADDRESS
-    return epath.Path(link.read_text()) if link.is_file() else epath.Path(workdir.absolute())
+    if not is_in_bucket(workdir):
+        return epath.Path(workdir.absolute())
+    for protocol in ("gs", "gcs"):  # which would not see what others have written since
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # errors are raised, too
+    return epath.Path((workdir / ADDRESS).read_text())
+
+
+def entries(folder: epath.Path) -> list[epath.Path]:
+    """What is in a folder; nothing where there is none, which a bucket does not tell apart."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def size_and_time(path: epath.Path) -> tuple[int, float]:
+    """Bytes of a file, and when it was written, in seconds since 1970."""
+    if str(path).startswith("gs://"):
+        found = path.stat()
+        return found.length, found.mtime
+    found = os.stat(path)  # for epath asks for the owner's name, which there may be none of
+    return found.st_size, found.st_mtime
 
 
 def name_of(workdir: Path) -> str:
@@ -100,17 +127,21 @@ def pull(workdir: Path, trains: bool) -> None:
             raise BadArgument(
                 f"{home} holds other things, such as {min(theirs)}, and no run; choose another"
             )
-        for name, info in theirs.items():
-            path = workdir / name
-            if not path.is_file() or _md5(path.read_bytes()) != info["md5Hash"]:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, system.cat_file(f"{home}/{name}"))
-                written = datetime.fromisoformat(str(info["updated"])).timestamp()
-                os.utime(path, (written, written))
+        contents = {
+            name: system.cat_file(f"{home}/{name}")
+            for name, info in theirs.items()
+            if not (workdir / name).is_file()
+            or _md5((workdir / name).read_bytes()) != info.get("md5Hash")
+        }
+    for name, content in contents.items():
+        path, written = workdir / name, datetime.fromisoformat(str(theirs[name]["updated"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+        os.utime(path, (written.timestamp(), written.timestamp()))
     if trains:
         for name, path in _local_files(workdir).items():
-            if name not in theirs:
-                path.unlink()
+            if name not in theirs and name.split("/")[0] != PROFILE:
+                path.unlink(missing_ok=True)
 
 
 def push(workdir: Path, of_evaluation: bool = False) -> None:
@@ -126,7 +157,7 @@ def push(workdir: Path, of_evaluation: bool = False) -> None:
     if not is_in_bucket(workdir):
         return
     home, system = str(home_of(workdir)), _system()
-    with (workdir / ADDRESS).open() as link:
+    with (workdir / ADDRESS).open("a") as link:
         fcntl.flock(link, fcntl.LOCK_EX)  # so that of two copies the later one has the newer files
         contents = {}
         for name, path in _local_files(workdir).items():
@@ -137,7 +168,7 @@ def push(workdir: Path, of_evaluation: bool = False) -> None:
             theirs = _remote_files(system, home)
             for name in sorted(contents, key=lambda name: name != RUN):  # by it a run is known
                 content = contents[name]
-                if name not in theirs or theirs[name]["md5Hash"] != _md5(content):
+                if name not in theirs or theirs[name].get("md5Hash") != _md5(content):
                     system.pipe_file(f"{home}/{name}", content)
 
 
@@ -210,10 +241,9 @@ def reaching(workdir: Path, kind: type[UserError]) -> Iterator[None]:
 
 
 def _system():
-    import gcsfs
+    import gcsfs  # noqa: F401  says which extra is missing
 
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # errors are raised, too
-    return gcsfs.GCSFileSystem(use_listings_cache=False)
+    return fsspec.filesystem("gs")
 
 
 def _remote_files(system, home: str) -> dict[str, dict]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from supclap_jax.files import is_unfinished
-from supclap_jax.runs.bucket import COMMITTED
+from supclap_jax.runs.bucket import COMMITTED, entries, size_and_time
 
 # In the folder of a step: length of each of its files and, on disk, CRC-32.
 SUMS = "sums.json"
@@ -19,9 +19,7 @@ JSON = (METRICS, "default/_METADATA")  # Orbax's own files that it cannot do wit
 def step_folders(folder: epath.Path, committed: bool = True) -> list[epath.Path]:
     """Those of checkpoints; of a bucket, where folders have their names from the beginning, those
     that are whole, or all."""
-    if not folder.is_dir():
-        return []
-    steps = (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    steps = (path for path in entries(folder) if path.name.isdecimal() and path.is_dir())
     if committed and str(folder).startswith("gs://"):
         steps = (path for path in steps if (path / COMMITTED).exists())
     return sorted(steps, key=lambda path: path.name)
@@ -32,7 +30,7 @@ def sums_of(step: epath.Path, contents: bool) -> dict[str, list[int]]:
     sums = {}
     for path in _files(step):
         if path.name != SUMS and not is_unfinished(path):
-            length = path.stat().length
+            length, _ = size_and_time(path)
             sums[str(path.relative_to(step))] = [length, _crc(path)] if contents else [length]
     return sums
 

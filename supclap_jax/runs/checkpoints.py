@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import (
 from supclap_jax.console import console
 from supclap_jax.errors import CannotWrite, RunError
 from supclap_jax.files import write_whole
-from supclap_jax.runs.bucket import home_of, is_in_bucket, move, push, reaching
+from supclap_jax.runs.bucket import entries, home_of, is_in_bucket, move, push, reaching
 from supclap_jax.runs.checkpoint_files import (
     METRICS,
     STAMPED,
@@ -28,7 +29,7 @@ from supclap_jax.runs.checkpoint_files import (
     step_folders,
     sums_of,
 )
-from supclap_jax.runs.processes import is_first, wait_for_all
+from supclap_jax.runs.processes import failing_together, is_first, wait_for_all
 from supclap_jax.runs.states import States
 
 UNNAMED = "*.orbax-checkpoint-tmp*"  # a checkpoint until all of its files are there
@@ -74,22 +75,14 @@ class Checkpoints:
         # of writing; the libraries of buckets raise any kind
         self._errors = Exception if is_in_bucket(workdir) else (OSError, ValueError, RuntimeError)
         self._damaged: dict[int, str] = {}
-        with reaching(workdir, RunError):
-            steps = step_folders(self._folder)
-        for step in steps:
-            try:
-                with reaching(workdir, RunError):
-                    problem = problem_of(step, contents=False)
-            except OSError as error:
-                raise RunError(
-                    f"checkpoint {step} cannot be read: {_reason(error)}. It was left as it is; "
-                    "mend that and try again"
-                ) from error
-            if problem and repair:
-                self._put_away(step, problem)
-            elif problem:
-                self._damaged[int(step.name)] = problem
-        wait_for_all("damaged checkpoints are put away")
+        with failing_together():
+            problems = self._problems()
+        if repair:
+            with failing_together():  # once all have looked
+                for step, problem in problems.items():
+                    self._put_away(self._folder / str(step), problem)
+        else:
+            self._damaged = problems
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._wrote = False
         kept = [
@@ -110,6 +103,22 @@ class Checkpoints:
             raise RunError(
                 f"the checkpoints in {self._folder} cannot be read: {_reason(error)}"
             ) from error
+
+    def _problems(self) -> dict[int, str]:
+        """What is wrong with checkpoints, by step; their contents are not read."""
+        problems = {}
+        with reaching(self._workdir, RunError):
+            for step in step_folders(self._folder):
+                try:
+                    problem = problem_of(step, contents=False)
+                except OSError as error:
+                    raise RunError(
+                        f"checkpoint {step} cannot be read: {_reason(error)}. It was left as it "
+                        "is; mend that and try again"
+                    ) from error
+                if problem:
+                    problems[int(step.name)] = problem
+        return problems
 
     def save(self, states: States, step: int, recall: float | None = None) -> None:
         """Starts to write the states after `step`, with their validation recall where known.
@@ -177,8 +186,11 @@ class Checkpoints:
             wait_for_all(f"checkpoint {step} is read")
             self._put_away(self._folder / str(step), problem)
             wait_for_all(f"checkpoint {step} is put away")
-            self._manager.reload()
-        if steps or (self._folder.parent / "damaged").is_dir():
+            with reaching(self._workdir, RunError):
+                self._manager.reload()
+        with reaching(self._workdir, RunError):
+            were_damaged = bool(entries(self._folder.parent / "damaged"))
+        if steps or were_damaged:
             raise RunError(
                 f"all checkpoints of {self._folder.parent} are damaged and now in its folder "
                 "'damaged'; to train from the beginning, choose another --workdir"
@@ -234,15 +246,16 @@ class Checkpoints:
         console.print(f"Checkpoint {step.name} is damaged and left out: {problem}.")
         if is_first():
             damaged = self._folder.parent / "damaged"
-            damaged.mkdir(exist_ok=True)
             with reaching(self._workdir, CannotWrite):
-                move(step, damaged / f"{step.name}-{len(list(damaged.glob('*')))}")
+                damaged.mkdir(exist_ok=True)
+                move(step, damaged / f"{step.name}-{len(entries(damaged))}")
 
     def _add_sums(self) -> None:
         """To all complete checkpoints; in Orbax's thread, before the newest gets its name."""
         if is_first():
             steps = step_folders(self._folder, committed=False)
-            for step in [*self._folder.glob(UNNAMED), *steps]:
+            unnamed = [x for x in entries(self._folder) if fnmatch(x.name, UNNAMED)]
+            for step in [*unnamed, *steps]:
                 if not (step / SUMS).exists():
                     sums = sums_of(step, contents=not is_in_bucket(self._workdir))
                     sums.pop(STAMPED, None)

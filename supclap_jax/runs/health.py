@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from supclap_jax.errors import RunError
-from supclap_jax.runs.bucket import COMMITTED, home_of, name_of, reaching
+from supclap_jax.runs.bucket import COMMITTED, entries, home_of, name_of, reaching, size_and_time
 from supclap_jax.runs.checkpoint_files import step_folders
 from supclap_jax.runs.history import FINISHED, read_history
 from supclap_jax.runs.metrics import read_metrics
@@ -150,8 +150,8 @@ def _checkpoints(workdir: Path) -> dict:
             last = max(steps, key=lambda path: int(path.name))
             committed = last / COMMITTED  # folders of a bucket have no times
             dated = committed if committed.exists() else last
-            newest = {"step": int(last.name), "time": dated.stat().mtime}
-        damaged = len(list((home / "damaged").glob("*")))
+            newest = {"step": int(last.name), "time": size_and_time(dated)[1]}
+        damaged = len(entries(home / "damaged"))
     return {"checkpoint": newest, "damaged_checkpoints": damaged}
 
 

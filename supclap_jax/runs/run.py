@@ -20,7 +20,7 @@ from supclap_jax.data.text import Tokenizer
 from supclap_jax.errors import ConfigError, DataError, RunError
 from supclap_jax.files import is_unfinished, write_whole
 from supclap_jax.runs import health
-from supclap_jax.runs.bucket import ADDRESS, home_of, reaching
+from supclap_jax.runs.bucket import ADDRESS, entries, home_of, reaching
 from supclap_jax.runs.checkpoint_files import step_folders
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.history import read_history
@@ -158,7 +158,7 @@ class Run:
         """
         config = self.config
         with reaching(self.workdir, RunError):
-            is_there = (home_of(self.workdir) / "checkpoints").is_dir()
+            is_there = bool(entries(home_of(self.workdir) / "checkpoints"))
         if not repair and not is_there:
             raise RunError(f"{self.workdir} holds no checkpoint yet; train it further")
         return Checkpoints(self.workdir, config.keep_last, config.keep_steps, repair)

@@ -1,13 +1,12 @@
 """The tokenizer that a run begins with."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.prepared import Mixture
 from supclap_jax.data.text import Tokenizer, normalize, train_tokenizer
 from supclap_jax.errors import ConfigError
+from supclap_jax.files import path_of
 from supclap_jax.models.tokens import SONAR_PIECES, check_languages
 from supclap_jax.models.weight_files import find
 
@@ -26,7 +25,7 @@ def make_tokenizer(config: ConfigDict, clips: Clips | Mixture) -> bytes:
     """
     check_languages(config.data.languages, config.text.vocab_size)
     if config.branch.run:
-        return (Path(config.branch.run) / TOKENIZER).read_bytes()
+        return (path_of(config.branch.run) / TOKENIZER).read_bytes()
     if config.text.tokenizer:
         return read_tokenizer(config)
     captions = [normalize(text) for text in clips.some_captions(CAPTIONS)]

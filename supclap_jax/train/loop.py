@@ -85,8 +85,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
                     run.claim(config, clips_of_split)
                     push(workdir)
                 held.enter_context(mirrored(workdir))
-        if not is_first():
-            pull(workdir, trains=True)
+        with failing_together():
+            if not is_first():
+                pull(workdir, trains=True)
         _train(run, config, mesh, train_step, clips_of_split)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +22,9 @@ from supclap_jax.errors import RunError, UserError
 from supclap_jax.runs import bucket, health
 from supclap_jax.runs.checkpoints import Checkpoints
 from supclap_jax.runs.lock import locked
+from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.run import Run
+from supclap_jax.runs.states import abstract_states, init_states
 from tests import tiny
 
 pytestmark = [
@@ -223,7 +226,7 @@ def test_a_folder_above_runs_is_none(here, server, capsys):
     assert bucket.is_in_bucket(below)
 
 
-def test_a_damaged_checkpoint_is_put_away_in_the_bucket(here, server, capsys):
+def test_a_damaged_checkpoint_is_put_away_in_the_bucket(here, server, capsys, config):
     """And one that is not whole is none; without a run's signs of life it is not alive."""
     address = "gs://bucket/runs/four"
     put(server, "runs/four/config.json", b'{"total_steps": 5, "log_every": 1}')
@@ -231,10 +234,23 @@ def test_a_damaged_checkpoint_is_put_away_in_the_bucket(here, server, capsys):
     put(server, "runs/four/checkpoints/3/metrics/metrics", b"{")
     put(server, "runs/four/checkpoints/4/metrics/metrics", b"{}")
     folder = bucket.folder_of(address)
-    Checkpoints(folder, keep_last=1, repair=True).close()
-    assert "Checkpoint 3 is damaged and left out" in capsys.readouterr().out
-    status = health.status(folder)
-    assert (status["checkpoint"], status["damaged_checkpoints"]) == (None, 1)
+    mesh = make_mesh(1, config.batch_size)
+    states = init_states(config, mesh)
+    with closing(Checkpoints(folder, keep_last=3, repair=True)) as checkpoints:
+        assert "Checkpoint 3 is damaged and left out" in capsys.readouterr().out
+        status = health.status(folder)
+        assert (status["checkpoint"], status["damaged_checkpoints"]) == (None, 1)
+        for step in (1, 2):
+            checkpoints.save(states, step)
+    put(server, "runs/four/checkpoints/2/default/_METADATA", b"{")
+    with closing(Checkpoints(folder, keep_last=3, repair=True)) as checkpoints:
+        assert "Checkpoint 2 is damaged and left out" in capsys.readouterr().out
+        step, restored = checkpoints.restore_newest(abstract_states(config, mesh))
+        assert step == 1
+        jax.tree.map(np.testing.assert_array_equal, restored, states)
+        checkpoints.save(states, 2)
+        assert checkpoints.steps() == [1, 2]
+    assert health.status(folder)["damaged_checkpoints"] == 2
     fail(server, 403, 10**9)
     with pytest.raises(RunError, match="access is refused"):
         health.status(folder)
