@@ -102,12 +102,10 @@ def model_of_run(path: Path, step: int | None = None) -> Model:
     def check(split: str, clips: Clips) -> None:
         run.check_data(data_facts({split: clips}))
 
+    name, data = name_of(path), config.data
     if step == 0:
-        return Model(
-            name_of(path), config, 0, tokenizer, lambda mesh: _initial(config, mesh), check
-        )
+        return Model(name, config, 0, tokenizer, lambda mesh: _initial(config, mesh), check)
     step = run.find_step(step)
-    data = config.data
     folder = path_of(data.path)
     training = [folder / name for name in data.mixture] or [folder]
 
