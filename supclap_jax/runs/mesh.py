@@ -19,9 +19,20 @@ MIN_SHARDED = 2**16  # elements, of one layer; gathering fewer costs time and sa
 
 
 def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of a config, of some devices or all there are. Raises ConfigError as `make_mesh`."""
+    """The mesh of a config, of some devices or all there are, some of each process.
+
+    Raises:
+      ConfigError: as `make_mesh`; or it has no devices of a process that takes part.
+    """
     shape = config.mesh
-    return make_mesh(shape.data, config.batch_size, shape.fsdp, devices, slices=shape.slices)
+    mesh = make_mesh(shape.data, config.batch_size, shape.fsdp, devices, slices=shape.slices)
+    taking_part = {device.process_index for device in mesh.devices.flat}
+    if devices is None and len(taking_part) < jax.process_count():
+        raise ConfigError(
+            f"mesh.data and mesh.fsdp take {mesh.size} devices, of {len(taking_part)} of "
+            f"{jax.process_count()} processes; set mesh.data=-1 for all devices, or start fewer"
+        )
+    return mesh
 
 
 def make_mesh(

@@ -215,6 +215,31 @@ def test_evaluation_and_training_copy_each_its_own(here, server):
     assert (folder / "evaluation.json").read_text() == "evaluation True"
 
 
+def test_what_is_written_is_copied_on_the_way_and_at_the_end(here, server, monkeypatch):
+    """Also where the block ends with an error."""
+    address = "gs://bucket/runs/five"
+    put(server, "runs/five/config.json", b"{}")
+    folder = bucket.folder_of(address)
+    monkeypatch.setattr(bucket, "INTERVAL", 0.05)
+    listing = f"{server}/storage/v1/b/bucket/o?prefix=runs/five/"
+
+    def copied():
+        with urllib.request.urlopen(listing) as answer:
+            return {item["name"].split("/")[-1] for item in json.load(answer)["items"]}
+
+    with pytest.raises(KeyError), bucket.mirrored(folder):
+        (folder / "metrics.jsonl").write_text("one")
+        deadline = time.monotonic() + 30
+        while "metrics.jsonl" not in copied():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        monkeypatch.setattr(bucket, "INTERVAL", 1e6)
+        time.sleep(0.2)
+        (folder / "history.jsonl").write_text("end")
+        raise KeyError
+    assert "history.jsonl" in copied()
+
+
 def test_a_folder_above_runs_is_none(here, server, capsys):
     """Nothing of what lies below is fetched, or is in its way."""
     put(server, "above/one/config.json", b"{}")
