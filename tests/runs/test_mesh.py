@@ -47,6 +47,13 @@ def test_losses_are_the_same_on_any_mesh(config):
     np.testing.assert_allclose(curve(config, 2, 4), alone, rtol=1e-5)
 
 
+def test_every_process_has_a_device_in_the_mesh(config, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    config.mesh.data = 1
+    with pytest.raises(ConfigError, match="take 1 devices, of 1 of 2 processes; set mesh.data=-1"):
+        mesh_of(config)
+
+
 def test_states_stay_inside_a_slice(config):
     """Of two of four devices each: what they gather across slices is the loss's alone."""
     config.loss.block_size = 3
