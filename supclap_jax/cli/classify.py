@@ -23,7 +23,10 @@ SHOWN = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=path_of, metavar="FILE", help="a sound")
     parser.add_argument(
-        "--model", type=run_folder, required=True, help="folder of a run, or of supclap export"
+        "--model",
+        type=run_folder,
+        required=True,
+        help="folder of a run, or of an export; or gs://BUCKET/PATH",
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument("--labels", type=path_of, required=True, help="text file, one a line")

@@ -20,7 +20,10 @@ supclap embed --model=runs/quickstart --source=recordings --out=moments --window
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=run_folder, required=True, help="folder of a run, or of supclap export"
+        "--model",
+        type=run_folder,
+        required=True,
+        help="folder of a run, or of an export; or gs://BUCKET/PATH",
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(

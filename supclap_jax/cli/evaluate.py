@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from supclap_jax.evaluate.metric_styles import STYLES
 
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--workdir", type=run_folder, help="folder of a run")
+    model.add_argument("--workdir", type=run_folder, help="folder of a run, or gs://BUCKET/PATH")
     model.add_argument("--model", type=run_folder, help="folder that supclap export wrote")
     model.add_argument(
         "--config",

@@ -19,7 +19,10 @@ supclap export --model=runs/dynamic --out=programs --format=stablehlo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=run_folder, required=True, help="folder of a run, or of an export"
+        "--model",
+        type=run_folder,
+        required=True,
+        help="folder of a run, or of an export; or gs://BUCKET/PATH",
     )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument("--out", type=path_of, required=True, help="folder, new or empty")

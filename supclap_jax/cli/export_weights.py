@@ -9,7 +9,12 @@ EXAMPLE = "supclap export-weights --workdir=runs/dynamic --out=weights --names=h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=run_folder, required=True, help="folder of a trained run")
+    parser.add_argument(
+        "--workdir",
+        type=run_folder,
+        required=True,
+        help="folder of a trained run, or gs://BUCKET/PATH",
+    )
     parser.add_argument("--step", type=int, help="checkpoint; default: the best on validation")
     parser.add_argument(
         "--out", type=path_of, required=True, help="folder, or with ml-clap FILE.safetensors"

@@ -10,7 +10,9 @@ EXAMPLE = "supclap status --workdir=runs/dynamic\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=run_folder, required=True, help="folder of a run")
+    parser.add_argument(
+        "--workdir", type=run_folder, required=True, help="folder of a run, or gs://BUCKET/PATH"
+    )
     parser.add_argument("--json", type=path_of, help="write the same to this file")
 
 
