@@ -5,8 +5,8 @@ Rates are from Google's system architecture pages, https://docs.cloud.google.com
 counts both directions ("bidirectional"), half of which a chip can send. They give none for v4: its
 six links of 50 GB/s each way are from Jouppi et al. (2023), arXiv:2304.01433. The network between
 slices has 6.4 Tb/s of a pod of 256 chips of v5e and 50 Gb/s of a chip of v5p, and, by the table of
-TPUs in Compute Engine's documentation, 100 of one of v6e and tpu7x. Of the 32, 16, 95, 32 and 192 GiB on those pages a program can use what the compiler of
-libtpu 0.0.42.1 says when one needs more.
+TPUs in Compute Engine's documentation, 100 of one of v6e and tpu7x. Of the 32, 16, 95, 32 and 192
+GiB on those pages a program can use what the compiler of libtpu 0.0.42.1 says when one needs more.
 """
 
 from dataclasses import dataclass, field
