@@ -108,6 +108,12 @@ def command_lines() -> Iterator[Line]:
         for command in (("train", "--workdir={out}"), ("plan", "--topology=v5e:2x4")):
             yield Line((*command, f"--config={{{name}}}"))
         yield Line(("sweep", f"{{{name}}}", "--out={out}"))
+    for name in ("s3://bucket/run", "gs://", "gs://bucket", "gs://bucket/../run", "http://x/run"):
+        yield Line(("train", f"--config={TINY}", f"--workdir={name}"))
+        yield Line(("status", f"--workdir={name}"))
+        yield Line(("prepare", "--format=clotho", f"--source={name}", "--out={out}"))
+        yield Line(("embed", f"--model={name}", "--source={data}", "--out={out}"))
+        yield Line(("train", f"--config={TINY}", "--workdir={out}", f"--config.data.path={name}"))
     files = ("{missing}", "{empty}", "{binary}", "{folder}", "{null}")
     for name in files:
         yield Line(("train", f"--config={name}", "--workdir={out}"))
@@ -164,6 +170,7 @@ def command_lines() -> Iterator[Line]:
         },
         clotho: {"out": ("{data}", "{empty}", "{null}/x")},
         ("plan", f"--config={TINY}"): {
+            "slices": ("0", "-1", "x"),
             "topology": ("", "x", "v5e", "v5e:0x0", "v5e:2x", "v9:2x2", "v5e:3x5x7", "v5e:-1x4"),
         },
         ("fit", "--points={points}", "--x=x", "--y=y"): {
