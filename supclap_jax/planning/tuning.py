@@ -35,7 +35,7 @@ NEAR = 0.005  # what is predicted to be faster by less than this share is not co
 NOISE, PRIOR = 0.01, 0.5  # relative errors of a prediction with the right weights, and of theirs
 # Before anything was compiled: bytes for each that is held, and the count that the rest goes with.
 BEFORE = {"memory": (1, 1), "hbm": (3, -1), "links": (0, 1), "exposed": (0, 1), "network": (0, 2)}
-# What blocks may keep: attention's output saves the fewest operations a byte, and so comes last.
+# What blocks may keep but attention's output, which saves the fewest operations a byte.
 SAVED = [
     names for count in range(4) for names in itertools.combinations(("qkv", "sum", "hidden"), count)
 ]
