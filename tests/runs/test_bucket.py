@@ -129,7 +129,9 @@ def test_killed_refused_and_continued_elsewhere_it_ends_the_same(
     output, _ = refused.communicate(timeout=300)
     assert refused.returncode == 6, output
     assert "Traceback" not in output
-    assert output.strip().splitlines()[-1].startswith("supclap: a checkpoint cannot be written")
+    *_, line = output.strip().splitlines()  # of a small file, or of a checkpoint's
+    assert line.startswith("supclap: ")
+    assert "access is refused" in line or "a checkpoint cannot be written" in line
     shutil.rmtree(here)
 
     fail(server, 503, 4)
