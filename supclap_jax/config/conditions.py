@@ -63,8 +63,5 @@ MOVING_AVERAGE = Condition("ema_decay above zero", lambda config: config.ema_dec
 WSD = Condition("optimizer.schedule = 'wsd'", lambda config: config.optimizer.schedule == "wsd")
 BRANCH = Condition("branch.run", lambda config: bool(config.branch.run))
 FULL_REMAT = Condition("remat = 'full'", lambda config: config.remat == "full")
-MICROBATCHES = Condition(
-    "microbatch_size below batch_size",
-    lambda config: config.microbatch_size not in (None, config.batch_size),
-)
+MICROBATCHES = Condition("microbatch_size", lambda config: config.microbatch_size is not None)
 PROFILE = Condition("profile.steps above zero", lambda config: config.profile.steps > 0)

@@ -5,13 +5,13 @@ import math
 import jax
 from ml_collections import ConfigDict
 
-from supclap_jax.config.conditions import MICROBATCHES
 from supclap_jax.losses.svr import SIDES
 from supclap_jax.models.dual_encoder import TOWERS
 from supclap_jax.models.encoder import Encoder
 from supclap_jax.models.registry import audio_encoder, text_encoder
 from supclap_jax.runs.mesh import make_mesh
 from supclap_jax.runs.states import abstract_states
+from supclap_jax.train.gradient_cache import microbatch_count
 
 # Operations on each element that are no products, each way; exp, log and the like count one.
 ADAM = 20  # on each parameter: both moments, their corrections, decay, clipping, selection
@@ -74,12 +74,12 @@ def learning_passes(config: ConfigDict) -> int:
 
 def repeats_towers(config: ConfigDict) -> bool:
     """Whether microbatches are computed again for the gradient."""
-    return MICROBATCHES.holds(config) and config.gradient_cache
+    return microbatch_count(config) > 1 and config.gradient_cache
 
 
 def _encoder_parts(encoder: Encoder, config: ConfigDict) -> dict[str, int]:
     frozen, pools = config[encoder.tower].frozen, encoder.momentum is not None
-    front_ends = 1 + repeats_towers(config) + (pools and MICROBATCHES.holds(config))
+    front_ends = 1 + repeats_towers(config) + (pools and microbatch_count(config) > 1)
     front_ends = 1 if frozen else front_ends
     parts = {}
     for name, work in encoder.flops(config).items():

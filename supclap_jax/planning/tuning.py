@@ -69,7 +69,9 @@ def tune(
 ) -> dict:
     """Searches `remat`, what blocks keep, microbatches and mesh for the least time on a slice.
 
-    That is the floor with exposed communication, of `roofline.floor`.
+    That is the floor with exposed communication, of `roofline.floor`. The second to be compiled is
+    in the midst of all: microbatches of middle size, nothing of which is computed twice but whole
+    blocks.
 
     Args:
       config: of the recipe, the first that is compiled.
@@ -77,9 +79,6 @@ def tune(
       compilations: at most so many.
       slices: as of `planner.plan`.
       tell: is called with the entry of each one.
-
-    The second is in the midst of all: microbatches of middle size, nothing of which is computed
-    twice but whole blocks.
 
     Returns:
       A dict for JSON. "recipe" and each of "best", those that fit, the fastest first: "settings",
@@ -131,17 +130,17 @@ def _values(config: ConfigDict) -> list:
     return [functools.reduce(getattr, key.split("."), config) for key in KEYS]
 
 
-def _own(config: ConfigDict, devices: int) -> Settings:
+def _own(config: ConfigDict, devices: int, slices: int) -> Settings:
     """The config's settings; its mesh where that has all devices, else the nearest that has."""
     own = Settings(*_values(config))
     fsdp = devices // own.data if own.fsdp == -1 else own.fsdp
-    fsdp = math.gcd(fsdp, devices)
+    fsdp = math.gcd(fsdp, devices // slices)
     return own._replace(data=devices // fsdp, fsdp=fsdp)
 
 
 def _space(config: ConfigDict, devices: int, slices: int = 1) -> Iterator[Settings]:
     """All settings that are considered, the config's own first."""
-    yield _own(config, devices)
+    yield _own(config, devices, slices)
     microbatches = [(None, True)]
     size = config.batch_size
     while size % (2 * devices) == 0:
@@ -179,7 +178,7 @@ def _compiled(
     config: ConfigDict, settings: Settings, devices: list, chip: Chip, slices: int
 ) -> dict:
     changed = with_settings(config, settings)
-    own = _own(config, len(devices))
+    own = _own(config, len(devices), slices)
     values = [value if value != -1 else own[i] for i, value in enumerate(_values(config))]
     differ = zip(KEYS, settings, values, strict=True)
     entry = {"settings": {key: new for key, new, old in differ if new != old}}

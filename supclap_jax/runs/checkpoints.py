@@ -160,7 +160,9 @@ class Checkpoints:
                 return States(dual=items["train"], radius=items["radius"])
         except Exception as error:  # Orbax raises any kind
             problem = _reason(error)
-            if (folder / SUMS).exists() or not _is_of_bytes(error):
+            with reaching(self._workdir, RunError):
+                has_sums = (folder / SUMS).exists()
+            if has_sums or not _is_of_bytes(error):
                 raise RunError(
                     f"checkpoint {folder} cannot be restored: {problem}. Its files show no damage "
                     "and were left as they are; mend that and try again, or move it away to use "

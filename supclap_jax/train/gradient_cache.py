@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from supclap_jax.config.conditions import MICROBATCHES
 from supclap_jax.errors import ConfigError
 from supclap_jax.losses.microbatches import in_microbatches, microbatches_of
 from supclap_jax.models.dual_encoder import FROZEN, make_model
@@ -16,6 +15,11 @@ from supclap_jax.models.encoder import as_float
 from supclap_jax.models.registry import audio_encoder, encoders
 from supclap_jax.runs.mesh import batch_sharding
 from supclap_jax.runs.states import abstract_states
+
+
+def microbatch_count(config: ConfigDict) -> int:
+    """Of a batch, in the towers; one without `microbatch_size`."""
+    return 1 if config.microbatch_size is None else config.batch_size // config.microbatch_size
 
 
 def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
@@ -54,7 +58,8 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
         outputs, updated = embed(params, batch_stats, batch, key, mutable=["batch_stats"])
         return outputs, updated.get("batch_stats", {})
 
-    if not MICROBATCHES.holds(config):
+    microbatches = microbatch_count(config)
+    if microbatches == 1:
         return at_once
     devices = config.batch_size // sharding.shard_shape((config.batch_size,))[0]
     if size % devices:
@@ -75,7 +80,6 @@ def make_towers(config: ConfigDict, mesh: Mesh) -> Callable:
         return jax.lax.with_sharding_constraint(x, sharding)
 
     def in_parts(params, batch_stats, batch, key):
-        microbatches = config.batch_size // size
         new_batch_stats = batch_stats
         if pools:
             part = microbatches_of(batch, microbatches, place)

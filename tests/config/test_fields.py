@@ -35,7 +35,7 @@ SWITCH = {
     "audio.time_masks above zero": {"audio.time_masks": 2},
     "audio.freq_masks above zero": {"audio.freq_masks": 2},
     "data.mixture": {"data.mixture": {"first": 1, "second": 0.5}, "data.evaluation": "first"},
-    "microbatch_size below batch_size": {"microbatch_size": 12},
+    "microbatch_size": {"microbatch_size": 12},
     "remat = 'full'": {"remat": "full"},
     "ema_decay above zero": {"ema_decay": 0.99},
     "profile.steps above zero": {"profile.steps": 3},

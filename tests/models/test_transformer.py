@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from supclap_jax.models.transformer import _attention, attention, blocks, gelu, product
+from supclap_jax.models.transformer import _attention, attention, blocks, gelu, kept, product
+from supclap_jax.models.transformer_flops import RELU, Stack
 
 pytestmark = pytest.mark.slow
 
@@ -208,6 +209,38 @@ def test_each_activation_that_is_kept_saves_its_products(
     assert run.lower(params, TOKENS).compile().as_text().count(" dot(") == products
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    ("remat", "saved", "offloaded"),
+    [
+        ("full", (), ()),
+        ("full", ("qkv",), ()),
+        ("full", ("sum", "hidden"), ()),
+        ("full", ("attended",), ("qkv",)),
+        ("dots", (), ()),
+        ("none", (), ()),
+    ],
+)
+def test_what_blocks_are_counted_to_hold_is_what_jax_keeps(params, remat, saved, offloaded):
+    """Of activations, bytes on the device; those that are offloaded are none there."""
+    stack = build(remat=remat, saved=saved, offloaded=offloaded, dropout=0.0)
+
+    def pull_back(tokens):
+        return jax.vjp(lambda x: stack.apply(params, x, VALID, True)[0], tokens)[1]
+
+    kept_by_jax = [
+        x.size * x.dtype.itemsize
+        for x in jax.tree.leaves(jax.eval_shape(pull_back, TOKENS))
+        if x.shape[:3] == (DEPTH, *TOKENS.shape[:2]) and jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    names = kept(remat, saved + offloaded)
+    counted = Stack(
+        rows=2, tokens=6, dim=DIM, depth=DEPTH, heads=HEADS, hidden=HIDDEN, activation=RELU,
+        kept=names, held=[name for name in names if name not in offloaded], itemsize=4,
+    )  # fmt: skip
+    on_host = counted.dim * 3 * 4 * 2 * 6 * DEPTH if "qkv" in offloaded else 0
+    assert sum(kept_by_jax) - on_host == counted.parts("text")["text dense layers"].held
 
 
 def test_layers_start_different_with_the_fan_of_one():

@@ -114,6 +114,8 @@ def test_only_what_is_accepted_is_proposed():
     assert {x.data * x.fsdp for x in space} == {8}
     for settings in space:
         validate(tuning.with_settings(config, settings))
+    config.mesh.fsdp = 8  # more than a slice of two has
+    assert {x.fsdp for x in tuning._space(config, 8, slices=2)} == {1, 2, 4}
 
 
 def test_encoders_that_keep_nothing_are_only_cut_and_spread():
