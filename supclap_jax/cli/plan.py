@@ -92,11 +92,11 @@ def _tune(options: argparse.Namespace, config) -> dict:
     with working(f"compiling for {options.topology}, up to eight times; minutes each"):
         result = tune(config, options.topology, slices=options.slices, tell=tell)
     console.print(tuned_table(result))
-    if result["best"]:
-        console.print(
-            f"Of {result['candidates']:,} settings, {result['compilations']} of them compiled in "
-            f"{result['seconds'] / 60:.0f} minutes, the fastest is "
-            f"{' '.join(overrides(result['best'][0])) or 'the recipe itself'}",
-            soft_wrap=True,
-        )
+    console.print(
+        f"Of {result['candidates']:,} settings {result['compilations']} were compiled, in "
+        f"{result['seconds'] / 60:.0f} minutes. To paste:"
+    )
+    for place, entry in enumerate(result["best"], start=1):
+        line = " ".join(overrides(entry)) or "the recipe as it is"
+        console.print(f"{place}: {line}", soft_wrap=True, highlight=False)
     return result

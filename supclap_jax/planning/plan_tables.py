@@ -1,6 +1,5 @@
 """Plans as tables."""
 
-import shlex
 from collections.abc import Iterator
 
 from rich.table import Table
@@ -55,11 +54,12 @@ def tables(result: dict) -> Iterator[Table]:
     yield needs
 
 
-def tuned_table(result: dict, shown: int = 5) -> Table:
-    """The recipe as it is, and the fastest of what was compiled."""
-    table = _table("setting", "floor", "exposed", "MFU", "memory", "gathered", "sent")
-    for entry in (result["recipe"], *result["best"][:shown]):
-        name = " ".join(overrides(entry)) or "the recipe"
+def tuned_table(result: dict) -> Table:
+    """The recipe as it is, and what was compiled and fits, numbered, the fastest first."""
+    table = _table("", "floor", "exposed", "MFU", "memory", "gathered", "sent")
+    entries = {"recipe": result["recipe"]}
+    entries |= {str(place): entry for place, entry in enumerate(result["best"], start=1)}
+    for name, entry in entries.items():
         if entry["memory"] is None:
             table.add_row(name, "does not fit", *[""] * 5)
             continue
@@ -79,7 +79,9 @@ def tuned_table(result: dict, shown: int = 5) -> Table:
 def overrides(entry: dict) -> list[str]:
     """Of a tuned entry, as a shell takes them."""
     return [
-        shlex.quote(f"--config.{key}={tuple(value) if isinstance(value, list) else value}")
+        f'--config.{key}="{tuple(value)}"'
+        if isinstance(value, list | tuple)
+        else f"--config.{key}={value}"
         for key, value in entry["settings"].items()
     ]
 

@@ -137,7 +137,7 @@ def test_what_is_found_can_be_pasted(tmp_path, capsys, monkeypatch):
     result = json.loads(out.read_text())
     best = result["best"][0]
     assert best["floor"]["with_exposed"] <= result["recipe"]["floor"]["with_exposed"]
-    pasted = capsys.readouterr().out.split("the fastest is ")[1]
+    pasted = capsys.readouterr().out.split("\n1: ")[1].splitlines()[0]
     overrides = ["--config.mesh.data=4", *shlex.split(pasted)]
     config = read_config("tests/tiny.py:info_nce", overrides)
     assert {key: flatten(config)[key] for key in best["settings"]} == best["settings"]
