@@ -142,6 +142,7 @@ def _train(
             trace.before(step)
             with jax.transfer_guard("disallow"), progress.compiling(step):
                 states, metrics = train_step(states, batch)
+            del batch  # its memory, on CPUs the workers' own, is free when the step is done
             trace.after(step, metrics)
             # 3. While it runs, read and log the metrics of the step before.
             progress.dispatched(step, metrics)
