@@ -21,7 +21,7 @@ def cell(variant, batch_size, **changes):
     common = {
         "batch_size": batch_size,
         "total_steps": steps,
-        "eval_every": steps // 4,
+        "eval_every": steps // 8,
         "optimizer.warmup_steps": steps // 8,
         "optimizer.learning_rate": 1e-3 * sqrt(batch_size / 32),
     }

@@ -19,7 +19,7 @@ DATA = {
     "wrong10": "soundscape_wrong10",
     "wrong30": "soundscape_wrong30",
 }
-COMMON = {"total_steps": 800, "eval_every": 200}
+COMMON = {"total_steps": 800, "eval_every": 100}
 CELLS = {
     f"{variant}_{data}": Cell(f"soundscape:{variant}", COMMON | {"data.path": f"runs/{folder}"})
     for data, folder in DATA.items()

@@ -14,7 +14,7 @@ cell with five seeds; the argument is as of `study_scratch`.
 
 from supclap_jax.experiments.cells import Cell, seed_by_seed
 
-COMMON = {"total_steps": 800, "eval_every": 200}
+COMMON = {"total_steps": 800, "eval_every": 100}
 BOUNDED = {"loss.svr.bound": "distance"}
 OFFLINE = {"loss.svr.similarity": "offline"}
 CHANGES = {
