@@ -27,8 +27,9 @@ class Clip:
 
     @property
     def texts(self) -> dict[str, tuple[str, ...]]:
-        """Language -> captions; without any, that of its labels."""
-        return self.captions or {LABEL_LANGUAGE: (label_caption(self.labels),)}
+        """Language -> captions, where there are some; without any, that of its labels."""
+        captions = {language: texts for language, texts in self.captions.items() if texts}
+        return captions or {LABEL_LANGUAGE: (label_caption(self.labels),)}
 
 
 @dataclasses.dataclass(frozen=True)

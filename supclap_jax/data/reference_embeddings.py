@@ -71,6 +71,7 @@ def open_reference(folder: str) -> Reference:
             and found.audio.shape[1:] == found.text.shape[1:]
             and found.first.shape == (clips, len(found.languages))
             and found.first.max(initial=-1) < captions
+            and (found.first.max(axis=1, initial=-1) >= 0).all()  # no clip without a caption
         )
         if not is_whole:
             raise ValueError("its arrays do not fit together")

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from supclap_jax.console import console, working
 from supclap_jax.data.clips import Clips
 from supclap_jax.data.opening import load_training
+from supclap_jax.data.prepared import PreparedSplit
 from supclap_jax.data.reference_embeddings import FILE, write_reference
 from supclap_jax.errors import ConfigError, RunError
 from supclap_jax.inference.embedder import Embedder
@@ -44,10 +45,10 @@ def embed_reference(model: Model, config: ConfigDict, out: Path) -> None:
     mesh = mesh_at_hand(of_model)
     variables = model.variables(mesh)
     embedder = Embedder(make_model(of_model), model.tokenizer, of_model, batch_sharding(mesh))
-    sets = [clips] if isinstance(clips, Clips) else [split.clips() for split in clips.splits]
+    sets = [clips] if isinstance(clips, Clips) else [_sounds_of(split) for split in clips.splits]
     with working(f"embedding {len(clips):,} clips and their captions"):
         audio = np.concatenate([embedder.audio(variables, of_set) for of_set in sets])
-        texts = [of_set[index].texts for of_set in sets for index in range(len(of_set))]
+        texts = [clips[index].texts for index in range(len(clips))]  # as training draws them
         text, first, columns = _embed_texts(embedder, variables, texts)
     if not (np.isfinite(audio).all() and np.isfinite(text).all()):
         raise RunError(f"{model.name} gives embeddings that are not finite; choose another model")
@@ -71,6 +72,11 @@ def embed_reference(model: Model, config: ConfigDict, out: Path) -> None:
         f"{size / len(audio):,.0f} bytes a clip.",
         soft_wrap=True,
     )
+
+
+def _sounds_of(split: PreparedSplit) -> Clips:
+    """All clips of a set, whatever languages they have captions in, without these."""
+    return PreparedSplit(split.folder, split.split, ()).clips()
 
 
 def _embed_texts(

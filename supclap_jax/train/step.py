@@ -91,8 +91,9 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     factor, intra_weight = config.loss.contraction, config.loss.intra_modal
 
     def loss(audio, text, logit_scale, logit_bias, ids, radius_params, reference=None, **placement):
+        given_pairs = {"audio": (audio, text), "text": (text, audio)}
         if factor != 1:
-            audio, text = contract(audio, text, factor), contract(text, audio, factor)
+            audio, text = (contract(*pair, factor) for pair in given_pairs.values())
         radii = partial(radius_model.apply, {"params": radius_params})
         if reference is not None:
             given = radii(similarity(*reference) * logit_scale)
@@ -118,6 +119,8 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
             within = intra_modal(audio, text, logit_scale, **pairs, **placement)
             total += intra_weight * within
             metrics |= jax.lax.stop_gradient({"loss": total, "loss/intra_modal": within})
+        if factor != 1:
+            pulls = {x: _contracted(pulls[x], *pair, factor) for x, pair in given_pairs.items()}
         return total, (metrics, pulls)
 
     if config.loss.block_size is None:
@@ -126,6 +129,12 @@ def make_loss(config: ConfigDict, mesh: Mesh) -> Callable:
     out_specs = (everywhere, (everywhere, split))
     tiled = partial(loss, block_size=config.loss.block_size)
     return sharded(tiled, mesh, AXES, out_specs=out_specs)
+
+
+def _contracted(pull: jax.Array, anchor: jax.Array, positive: jax.Array, factor: float):
+    """What of a pull on the result of `contract` comes to the anchor."""
+    anchor, positive = jax.lax.stop_gradient((anchor, positive))
+    return jax.vjp(lambda x: contract(x, positive, factor), anchor)[1](pull)[0]
 
 
 def _try(function: Callable, name: str) -> None:

@@ -41,18 +41,18 @@ def test_contraction_and_intra_modal_are_what_their_functions_say(block_size):
     audio, text, scale = (jnp.asarray(x, jnp.float32) for x in problem(0)[:3])
     ids, logits = jnp.asarray(some_ids(0)), {"audio": jnp.float32(-0.4), "text": jnp.float32(0.2)}
     loss = make_loss(config, make_mesh(config.mesh.data, config.batch_size))
-    (value, (metrics, _)), found = jax.value_and_grad(loss, argnums=(0, 1, 2, 5), has_aux=True)(
+    (value, (metrics, pulls)), found = jax.value_and_grad(loss, argnums=(0, 1, 2, 5), has_aux=True)(
         audio, text, scale, None, ids, logits
     )
 
     def plain(audio, text, scale, logits):
         radii = {f"{side}_radius": jax.nn.sigmoid(x) for side, x in logits.items()}
         options = {"bound": "distance", "over_directions": "sum", "ids": ids}
-        total, _ = supclap(audio, text, scale, **radii, **options)
-        return total + 0.3 * intra_modal(audio, text, scale, ids=ids)
+        total, (_, pulls) = supclap(audio, text, scale, pulls=True, **radii, **options)
+        return total + 0.3 * intra_modal(audio, text, scale, ids=ids), pulls
 
-    of_plain = jax.value_and_grad(plain, argnums=(0, 1, 2, 3))
-    expected, gradients = of_plain(audio, text, scale, logits)
+    of_plain = jax.value_and_grad(plain, argnums=(0, 1, 2, 3), has_aux=True)
+    (expected, pulls_of_plain), gradients = of_plain(audio, text, scale, logits)
     assert value == metrics["loss"]
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     within = float(intra_modal(audio, text, scale, ids=ids))
@@ -60,6 +60,11 @@ def test_contraction_and_intra_modal_are_what_their_functions_say(block_size):
     for side, (one, other) in enumerate(((audio, text), (text, audio))):
         _, back = jax.vjp(lambda x, other=other: contract(x, other, 0.5), one)
         np.testing.assert_allclose(found[side], back(gradients[side])[0], atol=2e-6)
+    for side, way in (("audio", text - audio), ("text", audio - text)):
+        u = np.asarray(way, np.float64) / np.linalg.norm(way, axis=1, keepdims=True)
+        along = np.sum(pulls_of_plain[side] * u, axis=1, keepdims=True) * u
+        halved = along + 0.5 * (pulls_of_plain[side] - along)
+        np.testing.assert_allclose(pulls[side], halved, atol=2e-6)
     assert float(found[2]) == pytest.approx(float(gradients[2]), rel=1e-4)
     for side in logits:
         assert float(found[3][side]) == pytest.approx(float(gradients[3][side]), rel=1e-4)

@@ -7,19 +7,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from supclap_jax.cli.main import main
 from supclap_jax.data.batches import training_batches
 from supclap_jax.data.opening import load_training
-from supclap_jax.data.reference_embeddings import FILE, open_reference, write_reference
+from supclap_jax.data.reference_embeddings import (
+    FILE,
+    check_reference,
+    open_reference,
+    write_reference,
+)
+from supclap_jax.data.text import label_caption
+from supclap_jax.errors import DataError
 from supclap_jax.inference.embedder import Embedder
 from supclap_jax.inference.model import find_model
+from supclap_jax.inference.reference_embedder import embed_reference
 from supclap_jax.losses import supclap
 from supclap_jax.models.dual_encoder import make_model
 from supclap_jax.runs.mesh import batch_sharding, make_mesh
 from supclap_jax.runs.run import Run
 from supclap_jax.train.step import make_loss
 from tests import tiny
+from tests.data import published
+from tests.data.preparing import prepared
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +156,42 @@ def test_the_embeddings_are_those_of_the_model(reference, soundscape):
         np.testing.assert_allclose(text, opened.text[first : first + 5], atol=1e-3)
     facts = json.loads((reference / "reference" / FILE).read_text())
     assert facts["model"] == str(reference / "run") and facts["step"] == 1
+
+
+def test_clips_with_labels_alone_are_embedded_by_the_caption_of_these(reference, tmp_path):
+    """Though none of them has a caption in a language that is trained on."""
+    for name in ("audioset", "clotho"):
+        prepared(name, published.make(name, tmp_path / f"{name}_source"), tmp_path / name)
+    config = tiny.get_config("dynamic")
+    config.data.update(path=str(tmp_path), evaluation="clotho")
+    config.data.mixture = ConfigDict({"audioset": 1.0, "clotho": 1.0})
+    config.data.languages = ("fra_Latn", "eng_Latn")
+    model, mesh = find_model(reference / "run"), make_mesh(1, 8)
+    embed_reference(model, config, tmp_path / "reference")
+    config.loss.svr.similarity = "offline"
+    config.loss.svr.reference = str(tmp_path / "reference")
+    clips = load_training(config)
+    check_reference(config.loss.svr.reference, clips, config.data.languages)
+    embedder = Embedder(
+        make_model(model.config), model.tokenizer, model.config, batch_sharding(mesh)
+    )
+    variables, labelled = model.variables(mesh), 0
+    batches = training_batches(clips, model.tokenizer, config)
+    for batch in (next(batches) for _ in range(2)):
+        for row, clip in enumerate(batch["group_ids"]):
+            if not clips[clip].captions:
+                caption = [label_caption(clips[clip].labels)]
+                text = embedder.text(variables, caption, "eng_Latn")[0]
+                np.testing.assert_allclose(batch["reference_text"][row], text, atol=1e-3)
+                labelled += 1
+    assert labelled >= 4
+
+    found = open_reference(config.loss.svr.reference)
+    facts = json.loads((tmp_path / "reference" / FILE).read_text())
+    first = np.where(found.first == found.first[0], -1, found.first)  # the first clip has none
+    write_reference(tmp_path / "without", found.audio, found.text, first, facts)
+    with pytest.raises(DataError, match="its arrays do not fit together"):
+        open_reference(str(tmp_path / "without"))
 
 
 def test_offline_training_runs_with_what_it_began_with(reference, soundscape, tmp_path, capsys):
