@@ -4,14 +4,15 @@
 siglip_dynamic: the paper's rate, batch and epochs with this project's defaults, which differ from
 the paper's in the mean of the two directions in place of their sum, a warm-up and a cosine, a
 learned temperature, clipped gradients, a constraint of static radii too, a rate of its own for the
-radius model, and radii predicted from summaries in place of rows.
+radius model, radii predicted from summaries in place of rows, and towers and a tokenizer that
+begin from nothing.
 
 `audiocaps:paper`, or paper_VARIANT, is all that is known of the paper's set-up (`set_paper` says
-what is not). It starts from ML-CLAP's weights:
+what is not). It starts from ML-CLAP's weights, ml_clap.safetensors, and SONAR's tokenizer,
+sentencepiece.source.256000.model, in the working folder (see docs/weights.md), or where
+`--config.pretrained` and `--config.text.tokenizer` say:
 
-    supclap train --config=audiocaps:paper --workdir=runs/paper --config.data.path=AUDIOCAPS \\
-        --config.pretrained=ml_clap.safetensors \\
-        --config.text.tokenizer=sentencepiece.source.256000.model
+    supclap train --config=audiocaps:paper --workdir=runs/paper --config.data.path=AUDIOCAPS
 
 The paper chose its checkpoint on the test set; here it is chosen on validation.
 
@@ -35,7 +36,7 @@ def get_config(variant="dynamic"):
     config.checkpoint_every = config.eval_every
     config.audio.seconds = 10.0
     config.optimizer.learning_rate = 5e-5
-    if variant.startswith("paper"):
+    if variant == "paper" or variant.startswith("paper_"):
         set_paper(config, variant.removeprefix("paper").removeprefix("_") or "dynamic")
     elif variant == "smoke":
         set_variant(config, "dynamic")

@@ -17,7 +17,7 @@ def get_config(variant="dynamic"):
     config.checkpoint_every = config.eval_every
     config.audio.seconds = 30.0
     config.optimizer.learning_rate = 5e-5
-    if variant.startswith("paper"):
+    if variant == "paper" or variant.startswith("paper_"):
         set_paper(config, variant.removeprefix("paper").removeprefix("_") or "dynamic")
     else:
         set_variant(config, variant)

@@ -57,6 +57,13 @@ def test_the_papers_set_up(recipe, variant):
     if radius == "static":
         assert config.loss.svr.beta == 0
     assert config.loss.svr.direction == "both"
+    assert config.optimizer.clip_norm >= 1e6
+    assert config.pretrained and config.text.tokenizer and config.text.vocab_size == 256_000
+
+
+def test_what_only_looks_like_the_papers_set_up_is_refused():
+    with pytest.raises(ConfigError, match="unknown variant 'paperstatic'"):
+        read_config("audiocaps:paperstatic", [])
 
 
 def test_overrides_keep_types():
