@@ -9,7 +9,8 @@
     supclap sweep study_finetune --out=runs/study_finetune --jobs=2
 
 Both towers start where InfoNCE left them on other, more clips, and train on at a tenth of the rate
-from scratch; the radius model begins anew, at its own. Every cell with five seeds, seed by seed; the argument is as of `study_scratch`.
+from scratch; the radius model begins anew, at its own. Every cell with five seeds, seed by seed;
+the argument is as of `study_scratch`.
 """
 
 from supclap_jax.experiments.cells import Cell, seed_by_seed
