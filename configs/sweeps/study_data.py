@@ -6,7 +6,8 @@
     supclap synthesize --out=runs/soundscape_wrong10 --clips=5000 --wrong-captions=0.1
     supclap synthesize --out=runs/soundscape_wrong30 --clips=5000 --wrong-captions=0.3
     supclap sweep study_data --out=runs/study_data --jobs=2
-    supclap compare runs/study_data --by=loss.svr.radius --where='data.path == runs/soundscape_zipf1'
+    supclap compare runs/study_data --by=loss.svr.radius \\
+        --where='data.path == runs/soundscape_zipf1'
 
 Every cell with five seeds; the argument is as of `study_scratch`.
 """
