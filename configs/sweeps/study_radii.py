@@ -1,9 +1,9 @@
 """Does it matter where radii start, and whose similarities they are predicted from?
 
     supclap synthesize --out=runs/soundscape --clips=5000
-    supclap sweep study_scratch:1,info_nce --out=runs/study_scratch
+    supclap sweep study_scratch:2,info_nce --out=runs/study_scratch
     for reference in good:800 weak:100 random:0; do
-        supclap embed-reference --model=runs/study_scratch/runs/info_nce-0 --config=soundscape \\
+        supclap embed-reference --model=runs/study_scratch/runs/info_nce-1 --config=soundscape \\
             --step=${reference#*:} --out=runs/reference_${reference%:*}
     done
     supclap sweep study_radii --out=runs/study_radii --jobs=2
