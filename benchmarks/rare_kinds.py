@@ -10,17 +10,14 @@ means over seeds, and of the differences Student's t intervals of 95 %.
 """
 
 import argparse
-import csv
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from scipy import stats
 
+from paired import write
 from supclap_jax.data.opening import load_clips
 from supclap_jax.data.sound_events import KINDS
 from supclap_jax.evaluate.scoring import score
@@ -47,20 +44,7 @@ def main():
         if (workdir / "evaluation.json").is_file():
             rows += measure(Run(workdir), options.data)
             print(*rows[-2:], sep="\n")
-    plain = {key_of(row): row for row in rows if row["radius"] == "none"}
-    for row in rows:
-        for metric in METRICS:
-            other = plain.get(key_of(row))
-            row[f"{metric}_difference"] = row[metric] - other[metric] if other else ""
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    show(rows)
-
-
-def key_of(row: dict) -> tuple:
-    return row["data"], row["seed"], row["kinds"]
+    write(rows, options.out, METRICS, ("data", "kinds", "seed"))
 
 
 def measure(run: Run, data: str) -> list[dict]:
@@ -94,26 +78,6 @@ def measure(run: Run, data: str) -> list[dict]:
             }
         )
     return rows
-
-
-def show(rows: list[dict]) -> None:
-    table = Table("data", "radius", "kinds", "seeds", *METRICS)
-    groups = {}
-    for row in rows:
-        groups.setdefault((row["data"], row["radius"], row["kinds"]), []).append(row)
-    for group, members in groups.items():
-        cells = []
-        for metric in METRICS:
-            differences = [row[f"{metric}_difference"] for row in members]
-            cell = f"{np.mean([row[metric] for row in members]):.1f}"
-            if group[1] != "none" and len(members) > 1 and "" not in differences:
-                low, high = stats.t.interval(
-                    0.95, len(members) - 1, np.mean(differences), stats.sem(differences)
-                )
-                cell += f", {np.mean(differences):+.1f} [{low:+.1f}, {high:+.1f}]"
-            cells.append(cell)
-        table.add_row(*group, str(len(members)), *cells)
-    Console(width=140).print(table)
 
 
 if __name__ == "__main__":
