@@ -10,8 +10,8 @@ from supclap_jax.config import LANGUAGES
 from supclap_jax.experiments.cells import Cell, seed_by_seed
 
 COMMON = {
-    "total_steps": 1_000,
-    "eval_every": 125,
+    "total_steps": 800,
+    "eval_every": 100,
     "text.vocab_size": 4_000,
     "data.languages": tuple(LANGUAGES),
 }
