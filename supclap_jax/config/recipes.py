@@ -37,7 +37,7 @@ def set_paper(config: ConfigDict, variant: str) -> None:
 
     Known: the two directions are added; the constraint is of predicted radii alone, which see rows
     of similarities; Adam at 5e-5; a temperature of 0.07; batch 24; ML-CLAP's weights to begin with,
-    and the tokenizer of their text encoder, two files that the recipe names and nobody brings.
+    and the tokenizer of their text encoder, two files that the recipe names and the caller brings.
 
     Not known and chosen here: the temperature stays fixed; as none is mentioned, neither warm-up,
     schedule, weight decay, clipping nor augmentation; the radius model has the same rate, and a
